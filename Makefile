@@ -1,0 +1,53 @@
+# make demo   trains a small language model on the embedded sample and lets it talk (under 3 minutes)
+# make test   runs the tests and the linter
+# Each makes .venv with what it needs when it is missing. PYTHON=python3.12 picks the interpreter (3.11 or newer);
+# TORCH_INDEX=URL is handed to pip as an extra index, for PyTorch's small CPU build.
+PYTHON ?= python3
+TORCH_INDEX ?=
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+LSTLM = .venv/bin/python hw04/code/lstlm.py
+SAMPLE = -train_corpus hw04/data/sample/train.tokens -valid_corpus hw04/data/sample/valid.tokens
+
+.PHONY: help demo test test-slow clean
+help:
+	@sed -n 's/^# //p' Makefile
+
+.venv/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "This needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "Python's venv module is missing; on Debian or Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	@echo "== making .venv"
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/program: .venv/made requirements.txt
+	@echo "== installing PyTorch, NumPy and tqdm into .venv (once; minutes on a slow line)"
+	@$(PIP) -r requirements.txt
+	@touch $@
+
+.venv/dev: .venv/program requirements-dev.txt
+	@echo "== installing the tools for tests into .venv (once)"
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+demo: .venv/program
+	@echo "== 1/4 training a small model on the embedded sample, into build/demo.pt"
+	@$(LSTLM) -train $(SAMPLE) -model build/demo.pt -H 2 -N 256 -EDim 64 -E 4 -lr 0.004 -seed 0
+	@echo "== 2/4 how well it predicts stories that it has not seen"
+	@$(LSTLM) -evaluate -model build/demo.pt -test_corpus hw04/data/sample/valid.tokens hw04/data/sample/test.tokens
+	@echo "== 3/4 it completes a story"
+	@$(LSTLM) -prompt -model build/demo.pt -temperature 0.7 -seed 1 -text "once upon a time"
+	@echo "== 4/4 what may come after these words"
+	@$(LSTLM) -use -greedy -model build/demo.pt -text "once upon a time"
+	@echo "== now yours: .venv/bin/python hw04/code/lstlm.py -prompt -model build/demo.pt"
+
+test: .venv/dev
+	@echo "== linter"
+	@.venv/bin/ruff check .
+	@echo "== tests"
+	@.venv/bin/python -m pytest -q -m "not slow"
+
+test-slow: .venv/dev
+	@.venv/bin/python -m pytest -q -m slow
+
+clean:
+	rm -rf build .venv

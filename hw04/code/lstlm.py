@@ -1,0 +1,1554 @@
+#!/usr/bin/env python3
+"""A word-level LSTM language model in one file: data, model, loss, training, generation, evaluation.
+
+    python lstlm.py -train -H 2 -N 512 -E 5             # train; the best model by valid loss is kept in lm_model.pt
+    python lstlm.py -use                                # type some words, see the ten most probable next tokens
+    python lstlm.py -prompt -greedy -fpenalty 0.5       # type a beginning, read how the model goes on
+    python lstlm.py -evaluate -test_corpus my.tokens    # nats, perplexity and bits per character
+    python lstlm.py -h                                  # every flag, with its default
+
+Read it from top to bottom, in the order in which data flows: text, corpora and GloVe vectors, minibatches,
+the packed LSTM, the model with its attention, the loss, training, sampling, the interactive modes,
+evaluation, the checkpoint, the command line. Names of sizes, in comments such as `# (B, T)`:
+
+    B stories in a minibatch     T positions of the longest one     R = real (unpadded) positions of all of them
+    H LSTM layers of size N      EDim size of a word vector         V = VSize words + <unk>, <bos>, <eos>
+
+It needs torch, numpy and tqdm, and no other file. Losses are in nats per target token unless said otherwise.
+"""
+
+import argparse
+import contextlib
+import difflib
+import hashlib
+import json
+import math
+import os
+import re
+import sys
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence, pad_sequence
+from tqdm import tqdm
+
+SPECIAL = ("<unk>", "<bos>", "<eos>")  # the first three ids of every vocabulary
+UNK, BOS, EOS = range(3)
+HW04 = Path(__file__).resolve().parent.parent
+DATA = HW04 / "data"
+PIECE = 512  # positions that evaluation and generation compute at a time, with the state carried over
+ROUNDS = 20  # of -continue
+
+
+class UserError(Exception):
+    """Something that the user can mend. `main` prints it as one line and exits with status 2."""
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Text: what a person types or a raw corpus holds -> tokens, and back
+# ---------------------------------------------------------------------------------------------------------
+
+# Typographic marks and the ASCII ones that the corpora and GloVe have instead (NFKC turns U+2026 into `...`).
+PLAIN_MARKS = str.maketrans(
+    {**dict.fromkeys("‘’‚‛′`", "'"), **dict.fromkeys("“”„‟«»", '"'), **dict.fromkeys("‐‒–—―⸺⸻−", "-")}
+)
+CLITICS = "n't|'s|'m|'d|'re|'ve|'ll"
+CLITIC_AFTER_WORD = re.compile(rf"(?i:(?<=[a-z0-9])({CLITICS})(?=(?:{CLITICS})*(?![a-z0-9])))")
+TOKEN = re.compile(
+    rf"""[A-Za-z0-9]+(?:['-][A-Za-z0-9]+)*  # a word, with inner hyphens or apostrophes: ice-cream, o'clock
+    | (?i:{CLITICS})(?![A-Za-z0-9])         # a clitic, parted from its word before
+    | \.\.\.
+    | \S                                    # any other mark stands alone""",
+    re.VERBOSE,
+)
+QUOTES = {'"', "'"}
+GLUED_LEFT = {*",.!?;:)]}%", "...", *CLITICS.split("|")}
+GLUED_RIGHT = {*"([{$#"}
+GO_ON = {"he", "she", "said", "asked"}  # small after `!"` and `?"`, where most other words begin a sentence
+
+
+def tokenize_text(text: str, cased: bool = False) -> list[str]:
+    """Split raw text into tokens the way the tiny corpora and the GloVe vocabulary have them.
+
+    Quotes, dashes and ellipses become ASCII, letters lower case (kept if `cased`). A token is a run of a-z
+    and 0-9 with inner hyphens or apostrophes, a clitic (Penn Treebank convention: `do n't`, `lily 's`), `...`,
+    or any other single mark. A typed `<unk>` is three marks: control tokens come from corpus files alone.
+    """
+    text = unicodedata.normalize("NFKC", text).translate(PLAIN_MARKS)
+    return TOKEN.findall(CLITIC_AFTER_WORD.sub(r" \1", text if cased else text.lower()))
+
+
+class Detokenizer:
+    """The inverse of `tokenize_text`, one token at a time, for text that is printed while it is generated.
+
+    `tokenize_text(detokenize(t)) == t` for every `t` that `tokenize_text` gives, as a token is written
+    without a space only where `tokenize_text` parts it again. Control tokens such as `<unk>` are written as
+    they are, and do not come back. With `cased` tokens no capital is added; else those of names are lost.
+    """
+
+    def __init__(self, cased: bool = False):
+        self.cased = cased
+        self.run = ""  # what was written since the last space
+        self.open_quotes: set[str] = set()
+        self.glue_next = self.sentence_start = True
+
+    def add(self, token: str) -> str:
+        """The text to append for `token`, with its leading space if it has one."""
+        opens = self._opens_quote(token)
+        # A quotation after a mark begins a sentence (he said, "Come!"), after a word it may be one "word".
+        self.sentence_start |= opens and not self.run[-1:].isalnum()
+        text = self._capitalise(token)
+        glue = self.glue_next or token in GLUED_LEFT or (token in QUOTES and not opens)
+        glue = glue and self._parts_again(text)
+        self.run = self.run + text if glue else text
+        self.glue_next = opens or token in GLUED_RIGHT
+        if token not in QUOTES | {*"([{)]}"}:  # quotes and brackets leave it as it is
+            self.sentence_start = token in {".", "!", "?"}
+        return text if glue else " " + text
+
+    def _opens_quote(self, token: str) -> bool:
+        """Quotes open and close in turn, but an apostrophe after an s is a possessive: the birds' songs."""
+        possessive = token == "'" and token not in self.open_quotes and self.run.endswith("s")
+        if token not in QUOTES or possessive:
+            return False
+        self.open_quotes ^= {token}
+        return token in self.open_quotes
+
+    def _capitalise(self, token: str) -> str:
+        goes_on = token in GO_ON and self.run.endswith(('!"', '?"'))
+        small = self.cased or not "a" <= token[:1] <= "z"
+        begins = token == "i" or (self.sentence_start and not goes_on)
+        return token[0].upper() + token[1:] if begins and not small else token
+
+    def _parts_again(self, text: str) -> bool:
+        apart = tokenize_text(self.run, self.cased) + tokenize_text(text, self.cased)
+        return tokenize_text(self.run + text, self.cased) == apart
+
+
+def detokenize(tokens: list[str], cased: bool = False) -> str:
+    """Readable text: spacing, quotes, `do n't` as `don't`, a capital where a sentence begins."""
+    writer = Detokenizer(cased)
+    return "".join(writer.add(token) for token in tokens)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Corpora: files -> stories -> vocabulary, word vectors and ids
+# ---------------------------------------------------------------------------------------------------------
+
+END_OF_STORY = re.compile(r"(?<!\S)(?:<\|endoftext\|>|<eos>)(?!\S)")
+# A WikiText article begins ` = Title = ` between blank lines; ` = = Section = = ` is part of it, and so is a
+# line like ` = Goals ; A = ` in the middle of a table.
+TITLE = r" = (?!= )[^\n]+(?<! =) = ?\n[ \t]*(?:\n|\Z)"
+ARTICLE = re.compile(rf"(?m)\A(?={TITLE})|^(?=[ \t]*\n{TITLE})")
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file, its line ends as `\\n`. Raises UserError that names the place."""
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as a corpus ({error.strerror}); give another path") from None
+    if b"\0" in raw:
+        line = raw.count(b"\n", 0, raw.index(b"\0")) + 1
+        raise UserError(f"{path}:{line}: a binary file (it has a zero byte); a corpus is plain UTF-8 text")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        hint = "convert it, for example with iconv -f latin1 -t utf-8"
+        raise UserError(f"{path}:{line}: not UTF-8 at byte {error.start} of the file; {hint}") from None
+    if not text.strip():
+        raise UserError(f"{path}: an empty corpus; it needs at least one story")
+    return text.replace("\r\n", "\n")
+
+
+def split_stories(text: str, how: str = "auto") -> list[str]:
+    """Cut a corpus into stories at `eos` marks, at WikiText `article` headings, or at each `line`.
+
+    `auto` takes the first of the three that the text has. Raises ValueError if it lacks the marks asked for.
+    """
+    if how in ("auto", "eos") and END_OF_STORY.search(text):
+        return END_OF_STORY.split(text)
+    if how in ("auto", "article") and ARTICLE.search(text):
+        return ARTICLE.split(text)
+    if how in ("auto", "line"):
+        return text.split("\n")
+    mark = {"eos": "<eos> or <|endoftext|> token", "article": "' = Title = ' heading"}[how]
+    raise ValueError(f"it has no {mark}, which -stories {how} needs")
+
+
+def read_stories(path: str | Path, how: str = "auto", cased: bool = False) -> list[list[str]]:
+    """The stories of a corpus file, each a list of tokens, lower-cased unless `cased`; empty ones are left out."""
+    text = read_text(path)
+    try:
+        parts = split_stories(text if cased else text.lower(), how)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    stories = [[token for token in part.split() if token != "<bos>"] for part in parts]
+    stories = [story for story in stories if story]
+    if not stories:
+        raise UserError(f"{path}: no token between its end-of-story marks; it needs at least one story")
+    return stories
+
+
+def build_vocab_and_embeddings(
+    embeddings_file: str | Path | None,
+    corpus_file: str | Path,
+    vsize: int,
+    *,
+    edim: int = 100,
+    glove_only: bool = False,
+    how: str = "auto",
+    cased: bool = False,
+) -> tuple[dict[str, int], Tensor, int]:
+    """The `vsize` most frequent tokens of the training corpus and their GloVe vectors.
+
+    Returns token -> id, embeddings (V, EDim), EDim. Ids 0 to 2 are `<unk>`, `<bos>`, `<eos>`; words follow by
+    falling frequency. A word without a GloVe vector has an all-zero row, or is left out if `glove_only`.
+    Without `embeddings_file` all words have one, of size `edim`. The row of `<unk>` is the mean of the words'
+    vectors; those of `<bos>` and `<eos>` are drawn with the same spread (torch's global random state).
+    """
+    counts = Counter(token for story in read_stories(corpus_file, how, cased) for token in story)
+    for token in SPECIAL:
+        del counts[token]
+    words = [word for word, _ in counts.most_common(vsize)]
+    vectors = read_glove(embeddings_file, words) if embeddings_file else torch.zeros(len(words), edim)
+    known = vectors.any(1)
+    if glove_only:
+        words, vectors, known = [w for w, k in zip(words, known, strict=True) if k], vectors[known], known[known]
+    if not words:
+        raise UserError(f"{corpus_file}: no word for the vocabulary" + " that has a GloVe vector" * glove_only)
+    special = torch.zeros(3, vectors.shape[1])
+    special[UNK] = vectors[known].mean(0) if known.any() else 0
+    special[1:] = torch.randn(2, vectors.shape[1]) * vector_spread(vectors)
+    token2idx = {token: i for i, token in enumerate([*SPECIAL, *words])}
+    return token2idx, torch.cat([special, vectors]), vectors.shape[1]
+
+
+def vector_spread(vectors: Tensor) -> float:
+    """The standard deviation of the numbers in the given word vectors, rows of zeros aside; 1 where all are."""
+    known = vectors[vectors.any(1)]
+    return float(known.std()) if len(known) else 1.0
+
+
+def read_glove(path: str | Path, words: list[str]) -> Tensor:
+    """The GloVe vectors of `words` (len(words), EDim), zeros for a word that the file lacks.
+
+    Each line is `word number ... number`. The word is looked up before its numbers are parsed, as most lines
+    are not wanted; the count of numbers is checked on every line. Raises UserError that names the line.
+    """
+    row_of = {word.encode(): row for row, word in enumerate(words)}
+    rows: dict[int, list[float]] = {}
+    edim = 0
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                line = line.rstrip()
+                edim = edim or _glove_size(path, line)
+                if line.count(b" ") != edim:
+                    found = f"{line.count(b' ')} numbers, where line 1 has {edim}"
+                    raise UserError(f"{path}:{number}: {found}; get the file again or delete the line")
+                row = row_of.get(line[: line.index(b" ")])
+                if row is not None and row not in rows:
+                    rows[row] = _glove_numbers(path, number, line)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as GloVe vectors ({error.strerror}); give another path") from None
+    if not edim:
+        raise UserError(f"{path}: an empty file, not GloVe vectors; get it again")
+    vectors = np.zeros((len(words), edim), np.float32)
+    if rows:
+        vectors[list(rows)] = list(rows.values())
+    return torch.from_numpy(vectors)
+
+
+def _glove_size(path: str | Path, first_line: bytes) -> int:
+    """The count of numbers on the first line of a GloVe file; raises UserError if it is no such line."""
+    word, *numbers = first_line.split(b" ")
+    if len(numbers) == 1 and word.isdigit():
+        raise UserError(f"{path}:1: a word2vec header ({first_line.decode()}), not GloVe; delete the line")
+    if not numbers:
+        raise UserError(f"{path}:1: not 'word number ... number' as in GloVe files; give another file")
+    return len(numbers)
+
+
+def _glove_numbers(path: str | Path, number: int, line: bytes) -> list[float]:
+    """The numbers of one line; raises UserError if one is none or is not finite."""
+    try:
+        values = [float(field) for field in line.split(b" ")[1:]]
+        if not all(map(math.isfinite, values)):
+            raise ValueError("a number that is not finite")
+    except ValueError as error:
+        raise UserError(f"{path}:{number}: {error}; get the file again or delete the line") from None
+    return values
+
+
+def encode(stories: list[list[str]], token2idx: dict[str, int]) -> list[list[int]]:
+    """Stories of tokens -> stories of ids, `<bos> ... <eos>`; a token not in the vocabulary becomes `<unk>`."""
+    get = token2idx.get
+    return [[BOS, *(get(token, UNK) for token in story), EOS] for story in stories]
+
+
+def tokenize_corpus(
+    corpus_file: str | Path, token2idx: dict[str, int], how: str = "auto", cased: bool = False
+) -> list[list[int]]:
+    """The stories of a corpus file, each a list of ids `<bos> ... <eos>`."""
+    return encode(read_stories(corpus_file, how, cased), token2idx)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Minibatches
+# ---------------------------------------------------------------------------------------------------------
+
+
+# YOUR CODE HERE: BEGIN (2)
+def collate_stories(stories: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Stories of ids -> inputs (B, T) padded with 0, targets (B, T) padded with -100, lengths (B,), all int64.
+
+    The target at a position is the token after it: inputs are story[:-1], targets story[1:] (handout, item 2).
+    """
+    whole = [torch.tensor(story) for story in stories]
+    inputs = pad_sequence([story[:-1] for story in whole], batch_first=True, padding_value=0)
+    targets = pad_sequence([story[1:] for story in whole], batch_first=True, padding_value=-100)
+    lengths = torch.tensor([len(story) - 1 for story in stories])
+    return inputs, targets, lengths  # (B, T), (B, T), (B,)
+
+
+# YOUR CODE HERE: END
+
+
+def shuffled_batches(stories: list[list[int]], batch_size: int, generator: torch.Generator) -> list[list[int]]:
+    """The numbers of all stories, in minibatches of similar length, the batches in random order.
+
+    Stories are shuffled, then each pool of 50 batches is sorted by length, so that little of a batch is padding.
+    """
+    order = torch.randperm(len(stories), generator=generator).tolist()
+    batches = []
+    for start in range(0, len(order), 50 * batch_size):
+        pool = sorted(order[start : start + 50 * batch_size], key=lambda number: -len(stories[number]))
+        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def pieces(batch: list[list[int]], length: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Cut a minibatch, its longest story first, into consecutive pieces of at most `length` positions.
+
+    Yields inputs, targets (B', T') and lengths (B',) of the B' stories that reach so far, always the first ones.
+    """
+    inputs, targets, lengths = collate_stories(sorted(batch, key=len, reverse=True))
+    for start in range(0, inputs.shape[1], length):
+        alive = int((lengths > start).sum())
+        part = slice(start, start + length)
+        yield inputs[:alive, part], targets[:alive, part], (lengths[:alive] - start).clamp(max=length)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The packed LSTM
+# ---------------------------------------------------------------------------------------------------------
+
+
+class Packing(NamedTuple):
+    """Where the R real positions of a padded batch (B, T) stand in the layout of a PackedSequence.
+
+    That layout (torch.nn.utils.rnn) has first the first position of all stories, the longest story first,
+    then the second position of all stories that have one, and so on: `batch_sizes[t]` rows for position t.
+    """
+
+    rows: Tensor  # (R,) the place of each packed row in the padded batch, flattened to (B * T)
+    batch_sizes: list[int]  # how many stories have a position t
+    order: Tensor  # (B,) the stories, longest first
+    last: Tensor  # (B,) the packed row of each story's last position, in that order
+
+
+def pack(lengths: Tensor) -> Packing:
+    """The packed layout of stories with these lengths (B,), all at least 1."""
+    order = lengths.argsort(descending=True, stable=True)  # (B,)
+    sizes = lengths[order]
+    alive = sizes > torch.arange(int(sizes[0]))[:, None]  # (T, B)
+    position, rank = alive.nonzero(as_tuple=True)  # (R,), (R,) position by position
+    counts = alive.sum(1)  # (T,)
+    first = counts.cumsum(0) - counts  # (T,) the first packed row of each position
+    last = first[sizes - 1] + torch.arange(len(order))
+    return Packing(order[rank] * len(counts) + position, counts.tolist(), order, last)
+
+
+class PackedLSTMLayer(torch.autograd.Function):
+    """One LSTM layer over packed rows: the recurrence of `nn.LSTM`, its gates in the order i, f, g, o.
+
+        z = gates + h' W^T;  c = sigmoid(z_f) * c' + sigmoid(z_i) * tanh(z_g);  h = sigmoid(z_o) * tanh(c)
+
+    On a CPU, autograd through `nn.LSTM` and a PackedSequence is quadratic in length: each step's slice
+    allocates a gradient as large as the whole batch. Here both loops work in place on slices of the packed
+    rows, and the weights' gradient is one large product after the loop. Products are in the dtype of `gates`
+    (bfloat16 where the CPU has it in hardware), cells and nonlinearities in that of `c0` (float32 or better).
+    """
+
+    @staticmethod
+    def forward(ctx, gates, weight, h0, c0, batch_sizes, last):
+        """gates (R, 4N): input products and biases; weight (4N, N); h0, c0 (B, N) -> h (R, N), final c (B, N)."""
+        N = weight.shape[1]
+        activations = torch.empty_like(gates, dtype=c0.dtype)  # (R, 4N) the gates after their nonlinearities
+        cells = c0.new_empty(len(gates), N)
+        hidden = gates.new_empty(len(gates), N)
+        h, c = h0, c0
+        steps = zip(*(x.split(batch_sizes) for x in (gates, activations, cells, hidden)), strict=True)
+        for z, a, c_next, h_next in steps:  # (b, 4N), (b, 4N), (b, N), (b, N) where b = batch_sizes[t]
+            a.copy_(torch.addmm(z, h[: len(z)], weight.t()))
+            a[:, : 2 * N].sigmoid_()
+            a[:, 2 * N : 3 * N].tanh_()
+            a[:, 3 * N :].sigmoid_()
+            i, f, g, o = a.chunk(4, 1)
+            torch.mul(f, c[: len(z)], out=c_next).addcmul_(i, g)
+            torch.mul(o, c_next.tanh(), out=h_next)
+            h, c = h_next, c_next
+        ctx.save_for_backward(weight, h0, c0, activations, cells, hidden)
+        ctx.batch_sizes = batch_sizes
+        return hidden, cells[last]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_hidden, grad_cell):
+        """Backpropagation through time: the derivatives of the equations above, last position first."""
+        sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
+        weight, h0, c0, activations, cells, hidden = ctx.saved_tensors
+        sizes, N = ctx.batch_sizes, weight.shape[1]
+        grad_gates = torch.empty_like(activations, dtype=weight.dtype)  # (R, 4N)
+        grad_h = grad_hidden.clone().split(sizes)
+        grad_c = grad_cell.clone()  # (B, N): a story's own, until the loop comes to its last position
+        scratch = c0.new_empty(sizes[0], 4 * N)
+        steps = zip(grad_gates.split(sizes), activations.split(sizes), cells.split(sizes), strict=True)
+        before = earlier(cells, c0, sizes)
+        for t, (out, a, cell) in reversed(list(enumerate(steps))):
+            dh, dc, d = grad_h[t].to(c0.dtype), grad_c[: sizes[t]], scratch[: sizes[t]]
+            (i, f, g, o), (di, df, dg, do) = a.chunk(4, 1), d.chunk(4, 1)
+            tanh_c = cell.tanh()
+            torch.mul(dh, tanh_c, out=do)
+            dc += tanh_backward(dh * o, tanh_c)
+            torch.mul(dc, g, out=di)
+            torch.mul(dc, before[t], out=df)
+            torch.mul(dc, i, out=dg)
+            dc *= f
+            sigmoid_backward.grad_input(d[:, : 2 * N], a[:, : 2 * N], grad_input=d[:, : 2 * N])
+            tanh_backward.grad_input(dg, g, grad_input=dg)
+            sigmoid_backward.grad_input(do, o, grad_input=do)
+            out.copy_(d)
+            if t:
+                grad_h[t - 1][: sizes[t]].addmm_(out, weight)
+        grad_weight = grad_gates.t() @ torch.cat(earlier(hidden, h0, sizes))
+        return grad_gates, grad_weight, out @ weight, grad_c, None, None
+
+
+def earlier(rows: Tensor, initial: Tensor, batch_sizes: list[int]) -> list[Tensor]:
+    """For each position the packed rows (b, N) of the position before it; `initial` (B, N) before the first."""
+    return [initial, *(x[:b] for x, b in zip(rows.split(batch_sizes), batch_sizes[1:], strict=False))]
+
+
+class State(NamedTuple):
+    """What a story's past leaves to what follows: the LSTM's states and what attention looks back at."""
+
+    h: Tensor  # (H, B, N)
+    c: Tensor  # (H, B, N)
+    past: Tensor  # (B, P, N) all earlier outputs of the last layer; P is 0 without attention
+
+    def first(self, count: int) -> "State":
+        """The state of the first `count` stories, without its history of gradients."""
+        return State(self.h[:, :count].detach(), self.c[:, :count].detach(), self.past[:count].detach())
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The model
+# ---------------------------------------------------------------------------------------------------------
+
+
+class LSTMLM(nn.Module):
+    """Word vectors -> H LSTM layers -> (attention over earlier states) -> scores of the V next tokens.
+
+    `embeddings` (V, EDim): rows 0 to 2 train from the given values, all-zero rows are drawn at random and
+    train, the others stay as they are. With `attention="dot"` the LSTM's states have size N/2 and the output
+    layer gets [h ; c], so that the number of parameters stays comparable (handout, section 2.1).
+    `precision` is the dtype of the large matrix products. `dropout` acts on the output of each LSTM layer.
+    """
+
+    def __init__(
+        self,
+        embeddings: Tensor,
+        N: int,
+        H: int,
+        attention: str | None = None,
+        dropout: float = 0.0,
+        precision: torch.dtype = torch.float32,
+    ):
+        super().__init__()
+        if attention and N % 2:
+            raise UserError(f"-N {N} with -a: attention halves the LSTM's size, so N must be even")
+        V, edim = embeddings.shape
+        learned = ~embeddings.any(1)
+        drawn = torch.randn(V, edim) * vector_spread(embeddings[3:])
+        self.embedding = nn.Embedding.from_pretrained(torch.where(learned[:, None], drawn, embeddings), freeze=False)
+        learned[: len(SPECIAL)] = True
+        self.register_buffer("learned", learned)
+        self.lstm = nn.LSTM(edim, N // 2 if attention else N, H, dropout=dropout if H > 1 else 0.0)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(N, V)
+        self.attention, self.precision = attention, precision
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Forget gates start open (Jozefowicz et al. 2015), the output layer small, so that training starts soon."""
+        N = self.lstm.hidden_size
+        for name, values in self.lstm.named_parameters():
+            if name.startswith("bias_ih"):
+                nn.init.zeros_(values)
+            elif name.startswith("bias_hh"):
+                nn.init.zeros_(values)
+                nn.init.ones_(values[N : 2 * N])
+        nn.init.zeros_(self.output.bias)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Word vectors (..., EDim) of ids (...); no gradient reaches the frozen rows."""
+        weight = self.embedding.weight
+        return F.embedding(tokens, torch.where(self.learned[:, None], weight, weight.detach()))
+
+    # YOUR CODE HERE: BEGIN (1)
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Scores (B, T, V) of the next token at each position of inputs (B, T) with lengths (B,); 0 at padding."""
+        features, packing, _ = self.features(inputs, lengths)  # (R, N)
+        logits = self.output(features.to(self.output.weight.dtype))  # (R, V)
+        flat = logits.new_zeros(inputs.numel(), logits.shape[1])  # (B * T, V)
+        return flat.index_copy(0, packing.rows.to(logits.device), logits).view(*inputs.shape, -1)
+
+    def features(self, inputs: Tensor, lengths: Tensor, state: State | None = None) -> tuple[Tensor, Packing, State]:
+        """What the output layer sees at the R real positions: (R, N), their layout, and the state at the end.
+
+        `state` is that of an earlier call: the stories go on where they were.
+        """
+        packing = pack(lengths)
+        rows, order = packing.rows.to(inputs.device), packing.order.to(inputs.device)
+        state = state or self.initial_state(len(inputs))
+        words = self.embed(inputs.flatten()[rows])  # (R, EDim)
+        hidden, h, c = self.run_lstm(words, packing, state.h[:, order], state.c[:, order])  # (R, N), 2 x (H, B, N)
+        hidden, past = self.dropout(hidden), state.past
+        if self.attention:
+            padded = hidden.new_zeros(inputs.numel(), hidden.shape[1]).index_copy(0, rows, hidden)
+            padded = padded.view(*inputs.shape, -1)  # (B, T, N/2)
+            context = self.attend(padded, past.to(padded.dtype))
+            hidden = torch.cat([hidden, context.flatten(0, 1).index_select(0, rows)], 1)  # (R, N): [h ; c]
+            past = torch.cat([past, padded.to(past.dtype)], 1)
+        back = order.argsort()
+        return hidden, packing, State(h[:, back], c[:, back], past)
+
+    # YOUR CODE HERE: END
+
+    def initial_state(self, stories: int) -> State:
+        """The state before the first token: all zeros."""
+        lstm = self.lstm
+        zeros = self.output.weight.new_zeros(lstm.num_layers, stories, lstm.hidden_size)
+        return State(zeros, zeros, zeros.new_zeros(stories, 0, lstm.hidden_size))
+
+    def run_lstm(self, data: Tensor, packing: Packing, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Packed rows (R, EDim) and states (H, B, N) through all layers: (R, N), and the states at the end."""
+        if data.device.type != "cpu":  # cuDNN has a fast LSTM of its own for packed sequences
+            packed = PackedSequence(data, torch.tensor(packing.batch_sizes))
+            with torch.autocast(data.device.type, self.precision, enabled=self.precision != torch.float32):
+                packed, (h, c) = self.lstm(packed, (h0, c0))
+            return packed.data, h, c
+        final_h, final_c = [], []
+        for layer, (w_ih, w_hh, b_ih, b_hh) in enumerate(self.lstm.all_weights):
+            if layer:
+                data = F.dropout(data, self.lstm.dropout, self.training)
+            w_ih, w_hh, bias = (self.cast(x) for x in (w_ih, w_hh, b_ih + b_hh))
+            gates = F.linear(self.cast(data), w_ih, bias)  # (R, 4N) all input products at once
+            data, c = PackedLSTMLayer.apply(
+                gates, w_hh, self.cast(h0[layer]), c0[layer], packing.batch_sizes, packing.last
+            )
+            final_h.append(data[packing.last].to(c.dtype))
+            final_c.append(c)
+        return data, torch.stack(final_h), torch.stack(final_c)
+
+    def cast(self, x: Tensor) -> Tensor:
+        """`x` in the dtype of the large products: bfloat16 where that was chosen, else that of the weights."""
+        return x.to(torch.bfloat16) if self.precision == torch.bfloat16 else x
+
+    # YOUR CODE HERE: BEGIN (1a)
+    def attend(self, hidden: Tensor, past: Tensor) -> Tensor:
+        """Contexts (B, T, N/2): hidden states (B, T, N/2) look back at all strictly earlier ones.
+
+        e(i, j) = h_i . h_j / sqrt(N/2) for j < i (handout, equation 1), softmax over j, weighted sum of the h_j;
+        zeros where there is nothing earlier. `past` (B, P, N/2) are the states before these. Padding stands at
+        the end of a story, after all that its real positions look at, so the causal mask hides it as well.
+        """
+        skip = 0 if past.shape[1] else 1  # the first position of a story has nothing to look at
+        queries = hidden[:, skip:]
+        keys = torch.cat([past, hidden], 1)[:, :-1]  # (B, P + T - 1, N/2)
+        # Query i sees the P past states and the i before it: all j <= P - 1 + skip + i.
+        mask = hidden.new_ones(queries.shape[1], keys.shape[1], dtype=torch.bool).tril(past.shape[1] - 1 + skip)
+        context = F.scaled_dot_product_attention(queries, keys, keys, attn_mask=mask)
+        return F.pad(context, (0, 0, skip, 0))
+
+    # YOUR CODE HERE: END
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The loss
+# ---------------------------------------------------------------------------------------------------------
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """The cross-entropy of softmax(features W^T + bias) against the targets, summed over the R rows, in nats.
+
+    The scores of R rows x V words would take more memory than all the rest. So rows are taken in chunks, and
+    where a gradient will be wanted, it is computed at once, while a chunk's probabilities are there:
+    d loss / d scores = softmax - onehot(target). Products are in the dtype of `features`.
+    """
+
+    CHUNK = 1 << 22  # scores at a time: 16 MB in float32
+
+    @staticmethod
+    def forward(ctx, features, weight, bias, targets):
+        """features (R, N), weight (V, N), bias (V,), targets (R,) -> a scalar."""
+        low_weight, low_bias = weight.to(features.dtype), bias.to(features.dtype)
+        training = any(ctx.needs_input_grad)
+        grad_rows, grad_weight, grad_bias = [], torch.zeros_like(weight), torch.zeros_like(bias)
+        total = weight.new_zeros(())
+        size = max(1, LinearCrossEntropy.CHUNK // len(weight))
+        buffer = weight.new_empty(min(size, len(features)), len(weight))
+        for x, target in zip(features.split(size), targets[:, None].split(size), strict=True):  # (r, N), (r, 1)
+            logits = F.linear(x, low_weight, low_bias)  # (r, V)
+            probs = torch.softmax(logits, 1, dtype=weight.dtype, out=buffer[: len(x)])
+            # The most probable word gives log(sum(exp(logits))), without a second pass of exponentials.
+            log_sum = logits.amax(1, keepdim=True) - probs.amax(1, keepdim=True).log()
+            total += (log_sum - logits.gather(1, target)).sum()
+            if training:
+                slope = probs.scatter_add_(1, target, probs.new_full(target.shape, -1))
+                grad_bias += slope.sum(0)
+                slope = slope.to(x.dtype)
+                grad_weight += slope.t() @ x
+                grad_rows.append(slope @ low_weight)
+        if training:
+            ctx.grads = torch.cat(grad_rows), grad_weight, grad_bias
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        return *(x * grad.to(x.dtype) for x in ctx.grads), None
+
+
+def summed_nats(model: LSTMLM, inputs: Tensor, targets: Tensor, lengths: Tensor, state: State | None = None):
+    """The cross-entropy summed over the real positions of a padded batch, in nats, and the state at its end."""
+    output = model.output
+    features, packing, state = model.features(inputs.to(output.weight.device), lengths, state)
+    targets = targets.flatten()[packing.rows].to(output.weight.device)
+    return LinearCrossEntropy.apply(model.cast(features), output.weight, output.bias, targets), state
+
+
+# YOUR CODE HERE: BEGIN (3)
+@torch.no_grad()
+def compute_loss(model: LSTMLM, stories: list[list[int]], batch_size: int, progress: bool = False) -> float:
+    """The mean cross-entropy per target token over all stories, in nats.
+
+    A mean over tokens, not over batch means, so it does not depend on `batch_size`. Long stories are computed
+    in pieces with the state carried over, so nothing is cut or forgotten.
+    """
+    training = model.training
+    model.eval()
+    by_length = sorted(stories, key=len, reverse=True)
+    total, tokens = 0.0, sum(len(story) - 1 for story in stories)
+    with tqdm(total=tokens, unit=" tokens", disable=not progress, leave=False) as bar:
+        for start in range(0, len(by_length), batch_size):
+            state = None
+            for inputs, targets, lengths in pieces(by_length[start : start + batch_size], PIECE):
+                nats, state = summed_nats(model, inputs, targets, lengths, state and state.first(len(inputs)))
+                total += float(nats)
+                bar.update(int(lengths.sum()))
+    model.train(training)
+    return total / tokens
+
+
+# YOUR CODE HERE: END
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Training
+# ---------------------------------------------------------------------------------------------------------
+
+WARM_UP = 50  # steps over which the learning rate rises to -lr
+UNK_RATE = 0.5  # how often a word that the training corpus has once is shown as <unk>, which else is never seen
+
+
+# YOUR CODE HERE: BEGIN (4)
+def train_step(model: LSTMLM, optimizer: torch.optim.Optimizer, batch: list[list[int]], bptt: int) -> float:
+    """One minibatch of stories: loss, gradient with its norm clipped to 1, update. Returns the summed nats.
+
+    Stories longer than `bptt` go on in further pieces, each an update of its own, from the state they have
+    reached. A token weighs the same in each piece, so the last piece of a lone long story counts little.
+    """
+    total, state, weight = 0.0, None, 0
+    for inputs, targets, lengths in pieces(batch, bptt):
+        optimizer.zero_grad()
+        nats, state = summed_nats(model, inputs, targets, lengths, state and state.first(len(inputs)))
+        weight = weight or int(lengths.sum())  # the tokens of the first piece
+        (nats / weight).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
+        optimizer.step()
+        total += float(nats.detach())
+    return total
+
+
+# YOUR CODE HERE: END
+
+
+def count_targets(stories: list[list[int]], V: int) -> Tensor:
+    """How often each id (V,) is a target in the stories."""
+    return torch.bincount(torch.tensor([token for story in stories for token in story[1:]]), minlength=V)
+
+
+def hide_rare(counts: Tensor, generator: torch.Generator) -> list[int]:
+    """What each id is shown as in this epoch: itself, or `<unk>` for a random half of the words seen once."""
+    hidden = (counts == 1) & (torch.rand(len(counts), generator=generator) < UNK_RATE)
+    return torch.where(hidden, UNK, torch.arange(len(counts))).tolist()
+
+
+@torch.no_grad()
+def start_from_frequencies(model: LSTMLM, counts: Tensor) -> None:
+    """Let the output layer's bias say how frequent each word is, so that training need not begin with that."""
+    model.output.bias.copy_(((counts + 0.5) / (counts + 0.5).sum()).log())
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """The rate of step 1, 2, ..., `steps`: a linear rise over WARM_UP steps, then a linear fall to a tenth."""
+    return peak * min(step / WARM_UP, 1 - 0.9 * step / steps)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train a model on `-train_corpus`, keep the best one by valid loss, log and show how it goes."""
+    args.seed = args.seed or 0
+    torch.manual_seed(args.seed)
+    device, precision = choose_device(args.device), choose_precision(args.precision, args.device)
+    check_writable(args.model)
+    sample = fill_corpora(args)
+    if sample:
+        print(sample)
+    token2idx, embeddings, config = training_vocabulary(args)
+    stories = tokenize_corpus(args.train_corpus, token2idx, args.stories, args.cased)
+    valid = tokenize_corpus(args.valid_corpus, token2idx, args.stories, args.cased)
+    model = LSTMLM(embeddings, config.N, config.H, config.a, config.dropout, precision).to(device)
+    run = Run(args, model, config, list(token2idx), describe_training(args, precision, sample))
+    tokens = sum(len(story) - 1 for story in stories)
+    print(f"{len(stories):,} stories, {tokens:,} target tokens; valid {sum(len(s) - 1 for s in valid):,}; "
+          f"{sum(p.numel() for p in model.parameters()):,} parameters on {device} in {precision}".replace("torch.", ""))
+    optimise(run, stories, valid, tokens)
+    print(f"best valid loss {run.best:.4f} nats (perplexity {math.exp(run.best):.2f}), model in {args.model}")
+    if sample:
+        print(sample)
+
+
+def optimise(run: "Run", stories: list[list[int]], valid: list[list[int]], tokens: int) -> None:
+    """The loop over epochs and minibatches; ends early after `-patience` epochs without a better valid loss."""
+    args, model = run.args, run.model
+    counts = count_targets(stories, model.output.out_features)
+    start_from_frequencies(model, counts)
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    steps = args.E * -(-len(stories) // args.B)
+    bar = tqdm(total=args.E * tokens, unit=" tokens", unit_scale=True, mininterval=0.5 if sys.stderr.isatty() else 60)
+    with bar:
+        for epoch in range(1, args.E + 1):
+            generator = torch.Generator().manual_seed(args.seed * 10_007 + epoch)
+            shown = hide_rare(counts, generator)
+            batches = shuffled_batches(stories, args.B, generator)
+            for number, batch in enumerate(batches, 1):
+                run.step += 1
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(run.step, steps, args.lr)
+                batch = [[shown[token] for token in stories[story]] for story in batch]
+                count = sum(len(story) - 1 for story in batch)
+                nats = train_step(model, optimizer, batch, args.bptt)
+                run.count(nats, count)
+                bar.set_postfix_str(f"epoch {epoch}, loss {nats / count:.3f}", refresh=False)
+                bar.update(count)
+                if run.step % args.valid_every == 0 and number < len(batches):
+                    run.report(epoch, compute_loss(model, valid, args.B))
+            run.report(epoch, compute_loss(model, valid, args.B))
+            if args.patience and epoch - run.best_epoch >= args.patience:
+                tqdm.write(f"stopped early: no better valid loss for {args.patience} epochs (-patience)")
+                break
+
+
+class Run:
+    """The running figures of one training, its log, and the best model so far."""
+
+    def __init__(self, args: argparse.Namespace, model: LSTMLM, config: "Config", words: list[str], facts: dict):
+        self.args, self.model, self.config, self.words, self.facts = args, model, config, words, facts
+        self.step, self.best, self.best_epoch, self.records = 0, math.inf, 0, []
+        self.started = time.perf_counter()
+        self.log = side_file(args.model, ".log.jsonl")
+        append_line(self.log, {"event": "start", **asdict(config), **facts})
+        self._restart()
+
+    def _restart(self) -> None:
+        self.nats, self.tokens, self.since = 0.0, 0, time.perf_counter()
+
+    def count(self, nats: float, tokens: int) -> None:
+        """Add a minibatch to the training loss since the last report."""
+        self.nats, self.tokens = self.nats + nats, self.tokens + tokens
+
+    def report(self, epoch: int, valid: float) -> None:
+        """Print and log the losses (nats per token); save the model if its valid loss is the best so far."""
+        now, better = time.perf_counter(), valid < self.best
+        loss, rate = self.nats / max(1, self.tokens), self.tokens / (now - self.since)
+        record = {"mode": "train", "epoch": epoch, "step": self.step, "train_nats": loss, "valid_nats": valid,
+                  "tokens_per_s": round(rate, 1), "seconds": round(now - self.started, 1), "best": better}
+        line = f"epoch {epoch}, step {self.step}: train {loss:.4f} nats (perplexity {safe_exp(loss):.2f}), "
+        line += f"valid {valid:.4f} ({safe_exp(valid):.2f}), {rate:,.0f} tokens/s{', saved' if better else ''}"
+        tqdm.write(json.dumps(record) if self.args.json else line)
+        append_line(self.log, record)
+        self.records.append(record)
+        draw_curve(side_file(self.args.model, ".loss.png"), self.records)
+        if better:
+            self.best, self.best_epoch = valid, epoch
+            self.save(epoch)
+        self._restart()
+
+    def save(self, epoch: int) -> None:
+        """Replace the model file; the one of an earlier run is kept beside it when the first is saved."""
+        path, kept = self.args.model, side_file(self.args.model, ".prev.pt")
+        if path.exists() and not any(record["best"] for record in self.records[:-1]):
+            atomic_write(kept, lambda file: file.write(path.read_bytes()))
+            tqdm.write(f"the model that was in {path} is now in {kept}")
+        facts = {**self.facts, "epoch": epoch, "step": self.step, "valid_nats": self.best}
+        save_model(path, self.model, self.config, self.words, facts)
+
+
+def safe_exp(nats: float) -> float:
+    """exp(nats), the perplexity; infinity where that is too large for a float."""
+    return math.exp(nats) if nats < 700 else math.inf
+
+
+def draw_curve(path: Path, records: list[dict]) -> None:
+    """A picture of the losses so far, if matplotlib is installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    axes = (figure := Figure(figsize=(6, 4), layout="constrained")).subplots()
+    for key in ("train_nats", "valid_nats"):
+        axes.plot([r["step"] for r in records], [r[key] for r in records], marker=".", label=key.split("_")[0])
+    axes.set(xlabel="step", ylabel="nats per token")
+    axes.legend()
+    atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=120))
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Sampling
+# ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. Raises UserError for a value that makes no sense."""
+
+    greedy: bool = False
+    fpenalty: float = 0.0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def __post_init__(self):
+        for name, fine, range_ in (
+            ("fpenalty", -2 <= self.fpenalty <= 2, "from -2 to 2"),
+            ("temperature", 0 <= self.temperature < math.inf, "0 (greedy) or more"),
+            ("top_k", self.top_k >= 0, "0 (all words) or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0, up to 1 (all words)"),
+            ("min_p", 0 <= self.min_p <= 1, "from 0 (all words) to 1"),
+        ):
+            if not fine:
+                raise UserError(f"-{name} {getattr(self, name)}: give a number {range_}")
+
+
+# YOUR CODE HERE: BEGIN (5)
+def next_probabilities(logits: Tensor, counts: Tensor, sampling: Sampling = Sampling()) -> Tensor:
+    """Scores (V,) of the next token -> probabilities (V,), after all that changes them, in this order:
+
+    the frequency penalty with `counts` (V,) of the tokens so far (handout, equation 2), the words that are never
+    generated, temperature (Ackley et al. 1985), top-k (Fan et al. 2018), top-p (Holtzman et al. 2020), and min-p
+    relative to the most probable word (Nguyen et al. 2024).
+    """
+    logits = logits - sampling.fpenalty * counts
+    logits[[UNK, BOS]] = -math.inf
+    probs = torch.softmax((logits - logits.max()) / (sampling.temperature or 1.0), 0)
+    if sampling.top_k:
+        probs = keep(probs, probs.argsort(descending=True, stable=True)[: sampling.top_k])
+    if sampling.top_p < 1:
+        ranked, order = probs.sort(descending=True, stable=True)
+        probs = keep(probs, order[ranked.cumsum(0) - ranked < sampling.top_p])  # the fewest that reach top_p
+    return keep(probs, (probs >= sampling.min_p * probs.max()).nonzero()[:, 0])
+
+
+# YOUR CODE HERE: END
+
+
+def keep(probs: Tensor, chosen: Tensor) -> Tensor:
+    """The distribution `probs` (V,) restricted to the ids `chosen`."""
+    kept = torch.zeros_like(probs).index_copy(0, chosen, probs[chosen])
+    return kept / kept.sum()
+
+
+class Memory:
+    """What was computed of a growing sequence of ids, so that each further token costs one step of the LSTM."""
+
+    def __init__(self):
+        self.tokens: list[int] = []
+        self.state: State | None = None
+        self.logits: Tensor | None = None  # (V,) the scores after the last of `tokens`
+
+    def copy(self) -> "Memory":
+        """Another continuation of the same beginning."""
+        other = Memory()
+        other.tokens, other.state, other.logits = list(self.tokens), self.state, self.logits
+        return other
+
+
+@torch.inference_mode()
+def next_logits(model: LSTMLM, tokens: list[int], memory: Memory) -> Tensor:
+    """The scores (V,) of the next token after the ids `tokens`. Computes what `memory` does not yet hold."""
+    if memory.tokens != tokens[: len(memory.tokens)]:
+        memory.tokens, memory.state = [], None
+    new = torch.tensor([tokens[len(memory.tokens) :]], device=model.output.weight.device)
+    bar = tqdm(total=new.shape[1], desc="reading", unit=" tokens", leave=False, disable=new.shape[1] < 5000)
+    with bar:
+        for part in new.split(PIECE, 1):
+            if part.shape[1]:
+                features, _, memory.state = model.features(part, torch.tensor([part.shape[1]]), memory.state)
+                memory.logits = model.output(features[-1].to(model.output.weight.dtype))
+                bar.update(part.shape[1])
+    memory.tokens = list(tokens)
+    return memory.logits
+
+
+# YOUR CODE HERE: BEGIN (6)
+def generate_next_token(
+    model: LSTMLM,
+    tokens: list[int],
+    greedy: bool = False,
+    fpenalty: float = 0.0,
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    generator: torch.Generator | None = None,
+    state: Memory | None = None,
+) -> int:
+    """The id that follows the ids `tokens` (the first is `<bos>`), the most probable one or drawn at random.
+
+    A `state` keeps what was computed, so that the next call with more tokens does only the new part.
+    """
+    sampling = Sampling(greedy, fpenalty, temperature, top_k, top_p, min_p)
+    return choose(next_token_probabilities(model, tokens, sampling, state or Memory()), sampling, generator)
+
+
+def next_token_probabilities(model: LSTMLM, tokens: list[int], sampling: Sampling, memory: Memory) -> Tensor:
+    """The probabilities (V,) from which the token after the ids `tokens` is chosen."""
+    logits = next_logits(model, tokens, memory).cpu()
+    counts = torch.bincount(torch.tensor(tokens), minlength=len(logits))  # c(s, w), the prompt included
+    return next_probabilities(logits, counts, sampling)
+
+
+def choose(probs: Tensor, sampling: Sampling, generator: torch.Generator | None = None) -> int:
+    """The most probable id, or one drawn from `probs` (V,)."""
+    if sampling.greedy or sampling.temperature == 0:
+        return int(probs.argmax())
+    return int(torch.multinomial(probs, 1, generator=generator))
+
+
+# YOUR CODE HERE: END
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The interactive modes
+# ---------------------------------------------------------------------------------------------------------
+
+HELP = """\
+Type the beginning of a story to see what may come next. An empty line is the very beginning. Commands:
+  :greedy [on|off]   take the most probable token     :fp X       frequency penalty, -2 to 2
+  :temp X            temperature, 0 is greedy         :top K      only the K most probable
+  :top_p X           only the most probable share X   :min_p X    only what has X of the best one's chance
+  :show              the settings                     :help       this
+  :quit or Ctrl-D    leave"""
+COMMANDS = {":fp": ("fpenalty", float), ":temp": ("temperature", float), ":top": ("top_k", int),
+            ":top_p": ("top_p", float), ":min_p": ("min_p", float)}
+
+
+def read_prompts(args: argparse.Namespace, label: str) -> Iterator[str]:
+    """What the person gives: `-text`, else line after line of standard input, with line editing on a terminal."""
+    if args.text is not None:
+        yield args.text
+        return
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 - importing it gives input() its history and line editing
+    terminal = sys.stdin.isatty()
+    while True:
+        try:
+            line = input(label if terminal else "")
+        except EOFError:
+            if terminal:
+                print()
+            return
+        except UnicodeDecodeError:
+            raise UserError("standard input is not UTF-8; convert it, or set PYTHONIOENCODING") from None
+        typed = f"{label}{printable(line)}"
+        if not args.json:
+            args.trace(typed) if terminal else print(typed)
+        yield line
+
+
+def printable(text: str) -> str:
+    """`text` with its control characters made visible, so that none reaches the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def understand(text: str, loaded: "Loaded", quiet: bool) -> list[int]:
+    """The ids of a typed text; shows the tokens, each unknown one with the nearest word of the vocabulary."""
+    words = tokenize_text(text, loaded.config.cased)
+    unknown = [word for word in dict.fromkeys(words) if word not in loaded.token2idx]
+    near = {word: difflib.get_close_matches(word, loaded.words[3:], 1, 0.5) for word in unknown[:20]}
+    if not quiet:
+        shown = [f"[{word} is unknown{', like ' + near[word][0] if near.get(word) else ''}]" if word in unknown
+                 else word for word in words]
+        print(printable(f"tokens: {' '.join(shown[-60:])}" if words else "no token: starting from <bos>"))
+    return encode([words], loaded.token2idx)[0][:-1]
+
+
+def use(args: argparse.Namespace) -> None:
+    """A prompt loop that shows the most probable next tokens."""
+    loaded, sampling = load_for_generation(args), sampling_of(args)
+    if not args.json and args.text is None and sys.stdin.isatty():
+        print(HELP)
+    generator, seed = seeded(args)
+    for text in read_prompts(args, "words> "):
+        if text.startswith(":"):
+            if text.split()[0] in (":quit", ":q"):
+                return
+            sampling = command(text, sampling)
+            continue
+        ids = understand(text, loaded, args.json)
+        probs = next_token_probabilities(loaded.model, ids, sampling, Memory())
+        best = [(loaded.words[i], float(probs[i])) for i in probs.topk(min(10, len(probs))).indices if probs[i] > 0]
+        if args.json:
+            tokens, values = zip(*best, strict=True)
+            print(json.dumps({"mode": "use", "text": text, "tokens": tokens, "probs": values}), flush=True)
+            continue
+        picked = loaded.words[choose(probs, sampling, generator)]
+        print(f"next:   {picked}" + ("" if sampling.greedy else f"   (drawn, -seed {seed}; the ten most probable:)"))
+        for word, p in best:
+            print(f"  {word:>14} {p:6.1%} {'█' * round(40 * p)}")
+
+
+def command(text: str, sampling: Sampling) -> Sampling:
+    """Carry out a `:command` of the prompt loop; returns the settings after it."""
+    name, *values = text.split()
+    try:
+        if name in COMMANDS and len(values) == 1:
+            field, kind = COMMANDS[name]
+            sampling = replace(sampling, **{field: kind(values[0])})
+        elif name == ":greedy" and values in ([], ["on"], ["off"]):
+            sampling = replace(sampling, greedy=values != ["off"])
+        elif name != ":show" or values:
+            print(HELP if name == ":help" else f"{printable(text)}: no such command; :help lists them")
+            return sampling
+    except ValueError:
+        print(f"{printable(text)}: needs a number")
+    except UserError as error:
+        print(error)
+    print("  ".join(f"{field} {value}" for field, value in asdict(sampling).items()))
+    return sampling
+
+
+def prompt(args: argparse.Namespace) -> None:
+    """Continue what the person types, `-samples` times, as readable text that appears as it is generated."""
+    loaded, sampling = load_for_generation(args), sampling_of(args)
+    for text in read_prompts(args, "prompt> "):
+        ids = understand(text, loaded, args.json)
+        _, seed = seeded(args)
+        start = Memory()
+        for sample in range(args.samples):
+            if not args.json and not sampling.greedy:
+                print(f"-- seed {seed + sample}")
+            complete(args, loaded, sampling, ids, start, seed + sample)
+
+
+def complete(
+    args: argparse.Namespace, loaded: "Loaded", sampling: Sampling, ids: list[int], start: Memory, seed: int
+) -> None:
+    """Generate and print one continuation of `ids`; with `-continue`, feed it back until it ends or loops."""
+    generator, ids = torch.Generator().manual_seed(seed), list(ids)
+    next_logits(loaded.model, ids, start)
+    memory, begin, probs_of = start.copy(), len(ids), []
+    write = Detokenizer(loaded.config.cased)
+    emit = (lambda piece: None) if args.json else (lambda piece: print(printable(piece), end="", flush=True))
+    text = "".join(write.add(loaded.words[i]) for i in ids[1:])
+    emit(text)
+    ended = None
+    while ended is None:
+        probs = next_token_probabilities(loaded.model, ids, sampling, memory)
+        ids.append(choose(probs, sampling, generator))
+        probs_of.append(float(probs[ids[-1]]))
+        ended = why_ended(ids, begin, args)
+        if ids[-1] != EOS:
+            text += (piece := write.add(loaded.words[ids[-1]]))
+            emit(piece)
+    tokens = [loaded.words[i] for i in ids[begin:]]
+    if args.json:
+        record = {"mode": "prompt", "text": text, "tokens": tokens, "probs": probs_of, "seed": seed, "ended": ended}
+        print(json.dumps(record), flush=True)
+    else:
+        print(f"\n-- {len(tokens)} tokens, ended by {ended}")
+
+
+def why_ended(ids: list[int], begin: int, args: argparse.Namespace) -> str | None:
+    """Why generation from place `begin` of `ids` stops here, or None if it goes on."""
+    count = len(ids) - begin
+    if ids[-1] == EOS:
+        return "<eos>"
+    if args.continue_ and (size := looping(ids)):
+        return f"a loop: {size} tokens said three times over, in round {-(-count // args.max_tokens)}"
+    if count >= args.max_tokens * (ROUNDS if args.continue_ else 1):
+        return f"{ROUNDS} rounds of {args.max_tokens} tokens" if args.continue_ else f"-max_tokens {args.max_tokens}"
+    return None
+
+
+def looping(ids: list[int], longest: int = 50) -> int:
+    """The size of the block of at most `longest` ids that `ids` ends with three times over, or 0."""
+    for size in range(1, min(longest, len(ids) // 3) + 1):
+        if ids[-size:] == ids[-2 * size : -size] == ids[-3 * size : -2 * size]:
+            return size
+    return 0
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Evaluation
+# ---------------------------------------------------------------------------------------------------------
+
+
+# YOUR CODE HERE: BEGIN (7)
+def score_corpus(loaded: "Loaded", path: Path, how: str, batch_size: int) -> dict:
+    """Nats per token, perplexity, bits per character and more of a corpus file, under a loaded model.
+
+    The characters are those of the stories' tokens joined by single spaces, and one for each `<eos>`. So that
+    vocabularies can be compared, each `<unk>` pays log2(27) bits more for each letter of the word it stands for.
+    """
+    stories = read_stories(path, how, loaded.config.cased)
+    ids = encode(stories, loaded.token2idx)
+    started = time.perf_counter()
+    nats = compute_loss(loaded.model, ids, batch_size, progress=True)
+    seconds = time.perf_counter() - started
+    tokens = sum(len(story) - 1 for story in ids)
+    unknown = [word for story in stories for word in story if word not in loaded.token2idx or word == SPECIAL[UNK]]
+    characters = sum(len(" ".join(story)) + 1 for story in stories)
+    bits = nats * tokens / math.log(2) + math.log2(27) * sum(map(len, unknown))
+    return {"mode": "evaluate", "corpus": str(path), "nats": nats, "ppl": safe_exp(nats), "bpc": bits / characters,
+            "n_tokens": tokens, "unk_share": len(unknown) / tokens, "tokens_per_s": round(tokens / seconds, 1)}
+
+
+# YOUR CODE HERE: END
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Print how well the model predicts each corpus of `-test_corpus` (by default valid and train)."""
+    precision = choose_precision(args.precision, args.device)
+    loaded = load_model(args.model, choose_device(args.device), precision, args)
+    if sample := fill_corpora(args, loaded.facts["sample"]):
+        print(sample, file=sys.stderr)
+    if not args.json:
+        print(f"{args.model}: V = {len(loaded.words):,}, trained on {loaded.facts['train_corpus']}")
+        print(f"{'nats':>8} {'ppl':>9} {'bits/char':>9} {'tokens':>10} {'<unk>':>7} {'tokens/s':>8}  corpus")
+    for path in args.test_corpus or [args.valid_corpus, args.train_corpus]:
+        row = score_corpus(loaded, path, args.stories, args.B)
+        if args.json:
+            print(json.dumps(row), flush=True)
+            continue
+        print(f"{row['nats']:8.4f} {row['ppl']:9.2f} {row['bpc']:9.4f} {row['n_tokens']:10,} "
+              f"{row['unk_share']:7.2%} {row['tokens_per_s']:8,.0f}  {path}", flush=True)
+        if path.resolve().parent.name != loaded.facts["folder"] and digest(path) != loaded.facts["train_digest"]:
+            print(f"  not comparable: the model was trained on {loaded.facts['train_corpus']}, this is other text")
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Files: the checkpoint, and writing without ever leaving half a file
+# ---------------------------------------------------------------------------------------------------------
+
+FORMAT, VERSION = "lstlm", 1
+
+
+@dataclass(frozen=True)
+class Config:
+    """The hyper-parameters that shape a model, named as on the command line; a checkpoint stores them."""
+
+    H: int
+    N: int
+    EDim: int
+    VSize: int
+    a: str | None
+    dropout: float
+    cased: bool
+
+
+class Loaded(NamedTuple):
+    """A model read from a checkpoint, with what is needed to use it."""
+
+    model: LSTMLM
+    config: Config
+    words: list[str]  # id -> token
+    token2idx: dict[str, int]
+    facts: dict  # how it was trained
+
+
+def atomic_write(path: Path, write) -> None:
+    """Let `write(file)` fill a temporary file beside `path`, then put it there in one step.
+
+    Whatever happens in between, `path` holds the old content or the new, whole.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def append_line(path: Path, record: dict) -> None:
+    """Add a record to a JSONL log."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def side_file(model: Path, ending: str) -> Path:
+    """`X.log.jsonl`, `X.prev.pt` and so on, beside the model `X.pt`."""
+    return model.with_name(model.name.removesuffix(".pt") + ending)
+
+
+def check_writable(model: Path) -> None:
+    """Raise UserError now, not after hours of training, if the model could not be written."""
+    try:
+        model.parent.mkdir(parents=True, exist_ok=True)
+        if model.is_dir():
+            raise IsADirectoryError(21, "it is a folder")
+        atomic_write(side_file(model, ".writable"), lambda file: file.write(b"x"))
+        side_file(model, ".writable").unlink()
+    except OSError as error:
+        raise UserError(f"{model}: cannot be written ({error.strerror}); give another path with -model") from None
+
+
+def digest(path: Path) -> str:
+    """The first 16 hexadecimal digits of a file's SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def save_model(path: Path, model: LSTMLM, config: Config, words: list[str], facts: dict) -> None:
+    """Write a checkpoint: tensors, numbers and strings only, so that reading it can run no code."""
+    content = {"format": FORMAT, "version": VERSION, "config": asdict(config), "words": words, "facts": facts,
+               "weights": {name: tensor.cpu() for name, tensor in model.state_dict().items()}}
+    atomic_write(path, lambda file: torch.save(content, file))
+
+
+def load_model(path: Path, device: torch.device, precision: torch.dtype, args: argparse.Namespace) -> Loaded:
+    """Read a checkpoint. Raises UserError if it is none of ours, damaged, or not what the flags in `args` say."""
+    if not path.exists():
+        raise UserError(f"{path}: no such model; train one with -train, or name another with -model")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != FORMAT:
+            raise ValueError
+    except Exception:
+        raise UserError(f"{path}: not a model of lstlm.py, or damaged; train it again with -train") from None
+    if content["version"] != VERSION:
+        found = f"its format has version {content['version']}, this program reads {VERSION}"
+        raise UserError(f"{path}: {found}; use the lstlm.py that wrote it, or train again")
+    try:
+        config, words, weights = Config(**content["config"]), content["words"], content["weights"]
+        embeddings = weights["embedding.weight"].float()
+        model = LSTMLM(embeddings, config.N, config.H, config.a, precision=precision)
+        model.load_state_dict(weights)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: damaged ({reason}); train it again with -train") from None
+    for name, value in asdict(config).items():
+        asked = getattr(args, name, None)
+        if asked is not None and name != "dropout" and asked != value:
+            raise UserError(f"-{name} {asked}: the model {path} has {value}; leave the flag out, or train again")
+    token2idx = {word: i for i, word in enumerate(words)}
+    return Loaded(model.to(device).eval(), config, words, token2idx, content["facts"])
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The command line
+# ---------------------------------------------------------------------------------------------------------
+
+DEFAULT_GLOVE = DATA / "glove.6B" / "glove.6B.100d.txt"
+CORPORA = {
+    "tiny": ("tiny/tiny.train.tokens.4M", "tiny/tiny.valid.tokens.200K"),
+    "sample": ("sample/train.tokens", "sample/valid.tokens"),
+}
+ARCHITECTURE = {"H": 2, "N": 512, "VSize": 10000, "dropout": 0.0, "cased": False}  # defaults of -train
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` is a CUDA GPU if there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    backend = {"cuda": torch.cuda, "mps": torch.backends.mps, "cpu": torch.cpu}[name]
+    if not backend.is_available():
+        raise UserError(f"-device {name}: there is none here (or torch was built without it); use -device cpu")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: str) -> torch.dtype:
+    """The dtype of large products; `auto` is bfloat16 where the hardware multiplies it, else float32."""
+    if name == "auto":
+        kind = choose_device(device).type
+        can = torch.cpu.get_capabilities() if kind == "cpu" else {}
+        fast = kind == "cuda" and torch.cuda.is_bf16_supported() or can.get("amx_bf16") or can.get("avx512_bf16")
+        name = "bf16" if fast else "fp32"
+    return torch.bfloat16 if name == "bf16" else torch.float32
+
+
+def fill_corpora(args: argparse.Namespace, sample: bool = False) -> str:
+    """Fill in the default corpora; returns a line that says so if the embedded sample stands in for them."""
+    named = args.train_corpus or args.valid_corpus
+    sample = not named and (sample or not (DATA / CORPORA["tiny"][0]).exists())
+    train_path, valid_path = (DATA / name for name in CORPORA["sample" if sample else "tiny"])
+    if sample and not train_path.exists():
+        raise UserError(f"{train_path.parent}: no corpus there; name yours with -train_corpus and -valid_corpus")
+    args.train_corpus, args.valid_corpus = args.train_corpus or train_path, args.valid_corpus or valid_path
+    get = "python hw04/data/get_data.py tiny gets the real one"
+    return f"note: on the embedded sample of made-up stories, as there is no {DATA / 'tiny'}; {get}" if sample else ""
+
+
+def training_vocabulary(args: argparse.Namespace) -> tuple[dict[str, int], Tensor, Config]:
+    """The vocabulary, its vectors and the hyper-parameters of a training run; says what they are."""
+    for name, value in ARCHITECTURE.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    if args.embeddings_file and args.EDim:
+        raise UserError("-EDim is for learned vectors, -embeddings_file for GloVe's; give one of them")
+    glove = args.embeddings_file or (DEFAULT_GLOVE if DEFAULT_GLOVE.exists() and not args.EDim else None)
+    if not glove and not args.EDim:
+        print(f"note: no {DEFAULT_GLOVE}; learning the word vectors (python hw04/data/get_data.py glove gets it)")
+    if not glove and args.glove_only:
+        raise UserError("-glove_only needs GloVe vectors; give -embeddings_file")
+    token2idx, embeddings, edim = build_vocab_and_embeddings(
+        glove, args.train_corpus, args.VSize, edim=args.EDim or 100,
+        glove_only=args.glove_only, how=args.stories, cased=args.cased,
+    )
+    words, learned = len(token2idx) - 3, int((~embeddings[3:].any(1)).sum())
+    if words < args.VSize and not args.glove_only:
+        print(f"note: the corpus has {words:,} words, fewer than -VSize {args.VSize:,}")
+    print(f"vocabulary: {words:,} words and 3 special tokens, vectors of size {edim}, "
+          f"{words - learned:,} from {glove.name if glove else 'no file'}, {learned:,} learned")
+    return token2idx, embeddings, Config(args.H, args.N, edim, args.VSize, args.a, args.dropout, args.cased)
+
+
+def describe_training(args: argparse.Namespace, precision: torch.dtype, sample: str) -> dict:
+    """What the checkpoint says of how the model was trained."""
+    train, valid = args.train_corpus, args.valid_corpus
+    return {
+        "train_corpus": f"{train.resolve().parent.name}/{train.name}", "train_digest": digest(train),
+        "valid_corpus": f"{valid.resolve().parent.name}/{valid.name}", "valid_digest": digest(valid),
+        "folder": train.resolve().parent.name, "sample": bool(sample), "seed": args.seed, "E": args.E, "B": args.B,
+        "lr": args.lr, "bptt": args.bptt, "precision": str(precision), "torch": str(torch.__version__),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def load_for_generation(args: argparse.Namespace) -> Loaded:
+    """The model, in float32: one token at a time is bound by reading weights, not by products."""
+    return load_model(args.model, choose_device(args.device), torch.float32, args)
+
+
+def sampling_of(args: argparse.Namespace) -> Sampling:
+    """The sampling flags as one value."""
+    return Sampling(args.greedy, args.fpenalty, args.temperature, args.top_k, args.top_p, args.min_p)
+
+
+def seeded(args: argparse.Namespace) -> tuple[torch.Generator, int]:
+    """A random generator and its seed: `-seed`, or one drawn now."""
+    seed = args.seed if args.seed is not None else int.from_bytes(os.urandom(3), "big")
+    return torch.Generator().manual_seed(seed), seed
+
+
+class Tee:
+    """Standard output that is also written to the `-trace` file, there without escape codes."""
+
+    def __init__(self, screen, file):
+        self.screen, self.file = screen, file
+
+    def write(self, text: str) -> int:
+        self.file.write(re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text))
+        return self.screen.write(text)
+
+    def flush(self) -> None:
+        self.screen.flush()
+        self.file.flush()
+
+    def __getattr__(self, name: str):
+        return getattr(self.screen, name)
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: needs a whole number of at least 1")
+    return value
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str):
+        self.exit(2, f"lstlm.py: error: {message} (lstlm.py -h lists the flags)\n")
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line, checked as far as it can be without looking at files."""
+    layout = argparse.RawDescriptionHelpFormatter
+    p = Parser("lstlm.py", description=__doc__, formatter_class=layout, allow_abbrev=False)
+    mode = p.add_argument_group("what to do (one of)").add_mutually_exclusive_group(required=True)
+    for function, text in ((train, "train a model"), (use, "show the most probable next tokens"),
+                           (prompt, "continue a text"), (evaluate, "measure the loss on corpora")):
+        name = function.__name__
+        mode.add_argument(f"-{name}", dest="run", action="store_const", const=function, help=text)
+    for add in (add_model_flags, add_data_flags, add_training_flags, add_sampling_flags, add_other_flags):
+        add(p)
+    args = p.parse_args(argv)
+    if not 0 < args.lr < math.inf:
+        p.error(f"-lr {args.lr}: needs a number above 0")
+    if args.dropout is not None and not 0 <= args.dropout < 1:
+        p.error(f"-dropout {args.dropout}: needs a number from 0 to below 1")
+    if args.a and args.N and args.N % 2:
+        p.error(f"-N {args.N} with -a: attention halves the LSTM's size, so give an even N")
+    sampling_of(args)
+    return args
+
+
+def add_model_flags(p: argparse.ArgumentParser) -> None:
+    g = p.add_argument_group("the model (in the other modes the checkpoint knows; a flag that disagrees is an error)")
+    g.add_argument("-H", type=positive, help="LSTM layers (default 2)")
+    g.add_argument("-N", type=positive, help="size of a layer's hidden and cell state (default 512)")
+    g.add_argument("-VSize", type=positive, help="words in the vocabulary, the most frequent ones (default 10000)")
+    g.add_argument("-a", action="store_const", const="dot", help="attention over earlier states of size N/2 "
+                   "(default: none)")
+    g.add_argument("-EDim", type=positive, help="learn word vectors of this size instead of using GloVe's "
+                   "(default: GloVe's size, or 100 without a GloVe file)")
+    g.add_argument("-dropout", type=float, help="share of each layer's outputs dropped in training (default 0)")
+    g.add_argument("-cased", action="store_true", default=None, help="keep upper case (default: all lower case)")
+    g.add_argument("-glove_only", action="store_true", help="words without a GloVe vector become <unk> (default: "
+                   "they get a learned vector)")
+
+
+def add_data_flags(p: argparse.ArgumentParser) -> None:
+    g = p.add_argument_group("files")
+    g.add_argument("-model", type=Path, default=HW04 / "code" / "lm_model.pt", metavar="PATH",
+                   help="the model to write or read (default lm_model.pt beside lstlm.py)")
+    g.add_argument("-embeddings_file", type=Path, metavar="PATH",
+                   help="GloVe vectors (default ../data/glove.6B/glove.6B.100d.txt if it is there, else none)")
+    g.add_argument("-train_corpus", type=Path, metavar="PATH", help=f"(default ../data/{CORPORA['tiny'][0]}; "
+                   "where that is missing, the embedded sample)")
+    g.add_argument("-valid_corpus", type=Path, metavar="PATH", help=f"(default ../data/{CORPORA['tiny'][1]}; "
+                   "likewise)")
+    g.add_argument("-test_corpus", type=Path, nargs="+", metavar="PATH",
+                   help="what -evaluate measures (default: the valid corpus and the train corpus)")
+    g.add_argument("-stories", choices=("auto", "line", "eos", "article"), default="auto", help="where a story ends: "
+                   "at each line, at <eos> or <|endoftext|>, before a ' = Title = ' (default auto: by what is there)")
+    g.add_argument("-trace", type=Path, metavar="FILE", help="add all that is typed and printed to this file "
+                   "(default: none)")
+    g.add_argument("-json", action="store_true", help="print one JSON object a line (default: text for people)")
+
+
+def add_training_flags(p: argparse.ArgumentParser) -> None:
+    g = p.add_argument_group("training")
+    g.add_argument("-E", type=positive, default=5, help="epochs (default 5)")
+    g.add_argument("-B", type=positive, default=32, help="stories in a minibatch (default 32)")
+    g.add_argument("-lr", type=float, default=2e-3, help="highest learning rate of Adam (default 0.002)")
+    g.add_argument("-bptt", type=positive, default=512, help="longer stories are learned in pieces of so many "
+                   "tokens, the state carried over (default 512)")
+    g.add_argument("-patience", type=int, default=3, help="stop after so many epochs without a better valid loss "
+                   "(default 3; 0: never)")
+    g.add_argument("-valid_every", type=positive, default=250, metavar="STEPS",
+                   help="also look at the valid loss every so many minibatches (default 250)")
+
+
+def add_sampling_flags(p: argparse.ArgumentParser) -> None:
+    g = p.add_argument_group("choosing the next token")
+    g.add_argument("-greedy", action="store_true", help="take the most probable one (default: draw at random)")
+    g.add_argument("-fpenalty", type=float, default=0.0, help="take this from a token's score for each time it was "
+                   "said, -2 to 2 (default 0)")
+    g.add_argument("-temperature", type=float, default=1.0, help="below 1 safer, above 1 wilder, 0 greedy (default 1)")
+    g.add_argument("-top_k", type=int, default=0, help="only the k most probable (default 0: all)")
+    g.add_argument("-top_p", type=float, default=1.0, help="only the most probable that make up this share (default 1)")
+    g.add_argument("-min_p", type=float, default=0.0, help="only those with this share of the most probable one's "
+                   "probability (default 0: all)")
+    g.add_argument("-max_tokens", type=positive, default=200, help="end a continuation after so many (default 200)")
+    g.add_argument("-samples", type=positive, default=1, metavar="K", help="continuations of each prompt (default 1)")
+    g.add_argument("-continue", dest="continue_", action="store_true", help="feed text and continuation back until "
+                   f"<eos>, a loop, or {ROUNDS} rounds (default: one round)")
+    g.add_argument("-text", help="the words to start from (default: typed, or read line by line from a pipe)")
+
+
+def add_other_flags(p: argparse.ArgumentParser) -> None:
+    g = p.add_argument_group("machine")
+    g.add_argument("-seed", type=int, help="of all that is random (default: 0 in training; else drawn and printed)")
+    g.add_argument("-device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
+                   help="(default auto: a CUDA GPU if there is one, else the CPU)")
+    g.add_argument("-precision", choices=("auto", "fp32", "bf16"), default="auto", help="of large products in training "
+                   "and evaluation (default auto: bf16 where the hardware multiplies it, else fp32)")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one of the four modes; returns the exit status: 0, 2 for what the user can mend, 130 for Ctrl-C."""
+    try:
+        args = parse_args(argv)
+        with contextlib.ExitStack() as stack:
+            args.trace = start_trace(args, argv, stack)
+            args.run(args)
+        return 0
+    except UserError as error:
+        print(f"lstlm.py: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nlstlm.py: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # such as in `lstlm.py -prompt | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"lstlm.py: error: {error}", file=sys.stderr)
+        return 1
+
+
+def start_trace(args: argparse.Namespace, argv: list[str] | None, stack: contextlib.ExitStack):
+    """Copy what is printed to the `-trace` file; returns a function that adds there what was typed."""
+    if not args.trace:
+        return lambda line: None
+    try:
+        file = stack.enter_context(open(args.trace, "a", encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{args.trace}: cannot be written ({error.strerror}); give another -trace file") from None
+    print("$ python lstlm.py", *(sys.argv[1:] if argv is None else argv), file=file)
+    stack.enter_context(contextlib.redirect_stdout(Tee(sys.stdout, file)))
+    return lambda line: print(line, file=file)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

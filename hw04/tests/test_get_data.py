@@ -1,0 +1,321 @@
+"""get_data.py against a small web server on this machine: no test leaves it."""
+
+import hashlib
+import http.server
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import get_data
+import pytest
+
+SCRIPT = Path(get_data.__file__)
+GLOVE = {f"glove.6B.{dim}d.txt": f"the {dim}\ncat 0.5\n".encode() for dim in (50, 100, 200, 300)}
+WIKI = {
+    f"wiki.{split}.tokens": f" = {split} = \n a <unk> b \n".encode() for split in ("train", "valid", "test")
+}
+STORIES = ["Tom's cat\nsat.", "I don't.", "Tom's cat\nsat.", "", "A “dog”!", "So…", "never used"]
+RAW = "".join(f"{story}\n<|endoftext|>\n" for story in STORIES).encode()
+TOKENISED = {
+    "train.tokens.4M": "tom 's cat sat .\ni do n't .\n",
+    "valid.tokens.200K": 'a " dog " !\n',
+    "test.tokens.4M": "so ...\n",
+}
+
+
+def zipped(files, folder=""):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(folder + name, content)
+    return buffer.getvalue()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves `server.files`; `ranges`, `etag` and `cut` (send that many bytes, then hang up) can be set."""
+
+    def do_GET(self):
+        server, body = self.server, self.server.files.get(self.path)
+        server.asked.append((self.path, self.headers["Range"]))
+        if body is None:
+            return self.send_error(404)
+        start = int((self.headers["Range"] or "bytes=0-")[6:-1]) if server.ranges else 0
+        if start >= len(body):
+            return self.send_error(416)
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        self.send_header("Content-Length", str(len(body) - start))
+        self.send_header("ETag", server.etag)
+        self.end_headers()
+        self.wfile.write(body[start : server.cut])
+        self.wfile.flush()
+        server.sent.set()
+        if server.stall:
+            server.stall.wait(10)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.files, server.asked, server.ranges, server.etag = {}, [], True, '"1"'
+    server.cut, server.stall, server.sent = None, None, threading.Event()
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def small_splits(monkeypatch):
+    monkeypatch.setattr(get_data, "TINY_TOKENS", (8, 4, 2))
+
+
+def run(capsys, folder, *args):
+    """Exit status and what was written to stderr; an error is one line."""
+    status = get_data.main([*map(str, args), "-o", str(folder)])
+    error = capsys.readouterr().err
+    assert error.count("\n") == (status == 2)
+    return status, error
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def tiny_files():
+    return {f"tiny/tiny.{name}": text.encode() for name, text in TOKENISED.items()}
+
+
+def under(folder, contents):
+    return {f"{folder}/{name}": content for name, content in contents.items()}
+
+
+def test_downloads_everything_into_the_layout_of_the_handout(server, tmp_path, capsys, monkeypatch):
+    server.files = {"/g": zipped(GLOVE), "/t": RAW, "/w": zipped(WIKI, "wikitext-2/")}
+    for name in get_data.SOURCES:
+        source = replace(get_data.SOURCES[name], urls=(f"{server.url}/{name[0]}",))
+        monkeypatch.setitem(get_data.SOURCES, name, source)
+    assert run(capsys, tmp_path) == (0, "")
+    assert files(tmp_path) == under("glove.6B", GLOVE) | tiny_files() | under("wiki", WIKI)
+
+
+def test_dims_and_the_first_address_that_answers(server, tmp_path, capsys, monkeypatch):
+    server.files["/here"] = zipped(GLOVE)
+    source = replace(get_data.SOURCES["glove"], urls=(f"{server.url}/gone", f"{server.url}/here"))
+    monkeypatch.setitem(get_data.SOURCES, "glove", source)
+    assert run(capsys, tmp_path, "glove", "-dims", "100,300")[0] == 0
+    assert sorted(files(tmp_path)) == ["glove.6B/glove.6B.100d.txt", "glove.6B/glove.6B.300d.txt"]
+
+
+def cut_off(server, tmp_path, capsys):
+    """A first run whose connection ends after 100 bytes."""
+    server.files["/w"], server.cut = zipped(WIKI), 100
+    status, error = run(capsys, tmp_path, "wiki", "-url", f"wiki={server.url}/w")
+    assert status == 2 and "ended after 100 of" in error and "run the same command again" in error
+    assert files(tmp_path)["wikitext-2-v1.zip.part"] == zipped(WIKI)[:100]
+    server.cut = None
+
+
+@pytest.mark.parametrize(
+    ("change", "ranges_asked"),
+    [
+        ({}, ["bytes=100-"]),
+        ({"ranges": False}, ["bytes=100-", None]),
+        ({"etag": '"2"'}, ["bytes=100-", None]),
+        ({"files": {"/w": zipped(WIKI | {"more": b"!"})}}, ["bytes=100-", None]),  # another size
+    ],
+)
+def test_goes_on_where_it_stopped_or_starts_again(server, tmp_path, capsys, change, ranges_asked):
+    cut_off(server, tmp_path, capsys)
+    vars(server).update(change, asked=[])
+    assert run(capsys, tmp_path, "wiki", "-url", f"wiki={server.url}/w") == (0, "")
+    assert [asked for _, asked in server.asked] == ranges_asked
+    assert files(tmp_path) == under("wiki", WIKI)
+
+
+def test_starts_again_when_the_file_is_shorter_than_the_part(server, tmp_path, capsys):
+    cut_off(server, tmp_path, capsys)
+    server.files["/t"] = RAW[:90]
+    (tmp_path / "wikitext-2-v1.zip.part").rename(tmp_path / "TinyStoriesV2-GPT4-valid.txt.part")
+    note = {"url": f"{server.url}/t", "etag": '"1"', "size": 1000}
+    (tmp_path / "TinyStoriesV2-GPT4-valid.txt.part.json").write_text(json.dumps(note))
+    status, error = run(capsys, tmp_path, "tiny", "-url", f"tiny={server.url}/t")
+    assert status == 2 and "too short" in error
+    assert server.asked[-2:] == [("/t", "bytes=100-"), ("/t", None)]
+
+
+def test_does_not_join_pieces_from_two_addresses(server, tmp_path, capsys):
+    cut_off(server, tmp_path, capsys)
+    server.files["/other"] = server.files["/w"]
+    assert run(capsys, tmp_path, "wiki", "-url", f"wiki={server.url}/other") == (0, "")
+    assert server.asked[-1] == ("/other", None)
+
+
+def test_ctrl_c_keeps_the_part_and_the_next_run_goes_on(server, tmp_path):
+    server.files["/w"], server.cut, server.stall = zipped(WIKI), 100, threading.Event()
+    command = [sys.executable, SCRIPT, "wiki", "-url", f"wiki={server.url}/w", "-o", tmp_path]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    part = tmp_path / "wikitext-2-v1.zip.part"
+    assert server.sent.wait(10)
+    while not part.exists():
+        time.sleep(0.01)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=10)[1]
+    assert process.returncode == 130 and f"{part} is kept" in error and "Traceback" not in error
+    server.stall.set()
+    server.cut, server.stall = None, None
+    assert subprocess.run(command, timeout=10).returncode == 0
+    assert files(tmp_path) == under("wiki", WIKI)
+
+
+def test_checksum(server, tmp_path, capsys, monkeypatch):
+    server.files["/w"] = zipped(WIKI)
+    good = "md5:" + hashlib.md5(zipped(WIKI)).hexdigest()
+    for checksum, status in ("sha256:" + "0" * 64, 2), (good, 0):
+        source = replace(get_data.SOURCES["wiki"], urls=(f"{server.url}/w",), checksum=checksum)
+        monkeypatch.setitem(get_data.SOURCES, "wiki", source)
+        result, error = run(capsys, tmp_path, "wiki")
+        assert result == status and ("not " + "0" * 64 in error) == (status == 2)
+        assert files(tmp_path) == (under("wiki", WIKI) if status == 0 else {})
+
+
+def test_without_a_published_checksum_the_digest_is_printed(server, tmp_path, capsys):
+    server.files["/w"] = zipped(WIKI)
+    assert get_data.main(["wiki", "-url", f"wiki={server.url}/w", "-o", str(tmp_path)]) == 0
+    assert hashlib.sha256(zipped(WIKI)).hexdigest() in capsys.readouterr().out
+
+
+def test_not_found_and_nobody_there(server, tmp_path, capsys):
+    for url, reason in (f"{server.url}/gone", "404"), ("http://127.0.0.1:9/x", "refused"):
+        status, error = run(capsys, tmp_path, "glove", "-url", f"glove={url}")
+        assert status == 2 and url in error and reason in error and "-from_file glove=PATH" in error
+    assert files(tmp_path) == {}
+
+
+def damaged(content):
+    """A zip whose directory is whole but whose first member is not."""
+    return content[:60] + bytes(byte ^ 255 for byte in content[60:70]) + content[70:]
+
+
+BIG = {name: os.urandom(1000) for name in WIKI}
+
+
+@pytest.mark.parametrize(
+    "content", [zipped(BIG)[:-50], damaged(zipped(BIG)), b"<html>sign in</html>", zipped(GLOVE)]
+)
+def test_bad_zip_leaves_nothing(server, tmp_path, capsys, content):
+    server.files["/w"] = content
+    status, error = run(capsys, tmp_path, "wiki", "-url", f"wiki={server.url}/w")
+    assert status == 2 and "zip" in error and str(tmp_path) in error
+    assert files(tmp_path) == {}  # not even the download: the next run must fetch it anew
+
+
+@pytest.mark.parametrize("raw", [RAW[:30], b"\xff\xfe\x00"])
+def test_bad_stories_leave_nothing(tmp_path, capsys, raw):
+    (tmp_path / "raw.txt").write_bytes(raw)
+    status, error = run(capsys, tmp_path, "tiny", "-from_file", f"tiny={tmp_path}/raw.txt")
+    assert status == 2 and "raw.txt" in error
+    assert files(tmp_path) == {"raw.txt": raw}  # a file of the user is never removed
+
+
+def test_stories_need_the_tokeniser(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lstlm", None)  # makes its import fail
+    (tmp_path / "raw.txt").write_bytes(RAW)
+    status, error = run(capsys, tmp_path, "tiny", "-from_file", f"tiny={tmp_path}/raw.txt")
+    assert status == 2 and "lstlm.py" in error and "pip install -r requirements.txt" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "content", "expected"),
+    [
+        ("glove", "my.zip", zipped(GLOVE), under("glove.6B", GLOVE)),
+        ("glove", "glove.6B.100d.txt", b"the 1\n", {"glove.6B/glove.6B.100d.txt": b"the 1\n"}),
+        ("tiny", "raw.txt", RAW, tiny_files()),
+        ("wiki", "w.zip", zipped(WIKI, "../../"), under("wiki", WIKI)),  # no member chooses where it goes
+        ("wiki", "wiki.valid.tokens", b"a b\n", {"wiki/wiki.valid.tokens": b"a b\n"}),
+    ],
+)
+def test_from_file(tmp_path, capsys, name, file, content, expected):
+    (tmp_path / file).write_bytes(content)
+    assert run(capsys, tmp_path / "out", name, "-from_file", f"{name}={tmp_path / file}") == (0, "")
+    assert files(tmp_path / "out") == expected
+    assert (tmp_path / file).read_bytes() == content
+
+
+def test_keeps_what_is_there_unless_forced(tmp_path, capsys):
+    raw, valid = tmp_path / "raw.txt", tmp_path / "tiny" / "tiny.valid.tokens.200K"
+    raw.write_bytes(RAW)
+    valid.parent.mkdir()
+    valid.write_text("mine")
+    assert get_data.main(["tiny", "-from_file", f"tiny={raw}", "-o", str(tmp_path)]) == 0
+    assert f"{valid}: already there, kept" in capsys.readouterr().out
+    assert files(tmp_path) == tiny_files() | {"tiny/tiny.valid.tokens.200K": b"mine", "raw.txt": RAW}
+    assert run(capsys, tmp_path, "tiny", "-from_file", f"tiny={raw}", "-force") == (0, "")
+    assert files(tmp_path) == tiny_files() | {"raw.txt": RAW}
+
+
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="there is no /dev/full, the disk that is always full"
+)
+def test_a_full_disk_keeps_the_download_and_the_old_file(server, tmp_path, capsys):
+    server.files["/w"] = zipped(WIKI)
+    target = tmp_path / "wiki" / "wiki.valid.tokens"
+    target.parent.mkdir()
+    target.write_text("old")
+    target.with_name(target.name + ".tmp").symlink_to("/dev/full")
+    command = ("wiki", "-url", f"wiki={server.url}/w", "-force")
+    status, error = run(capsys, tmp_path, *command)
+    assert status == 2 and str(target) in error and "No space left" in error
+    assert target.read_text() == "old" and "wikitext-2-v1.zip.part" in files(tmp_path)
+    server.files.clear()  # the second run needs no server
+    assert run(capsys, tmp_path, *command) == (0, "")
+    assert files(tmp_path) == under("wiki", WIKI)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["books"], "there is no 'books'"),
+        (["tiny", "-from_file", "tiny=/no/such.txt"], "/no/such.txt: no such file"),
+        (["tiny", "-from_file", "wiki=x.zip"], "wiki, which is not among the names"),
+        (["tiny", "-url", "tiny=ftp://x/y"], "not an http address"),
+        (["tiny", "-url", "tiny=http://x/y", "-from_file", f"tiny={SCRIPT}"], "give one of them"),
+    ],
+)
+def test_mistakes_on_the_command_line(tmp_path, capsys, args, says):
+    status, error = run(capsys, tmp_path, *args)
+    assert status == 2 and says in error
+
+
+@pytest.mark.parametrize("args", [["-dims", "64"], ["-url", "books=http://x"], ["-from_file", "tiny"]])
+def test_malformed_values(capsys, args):
+    with pytest.raises(SystemExit) as exit:
+        get_data.main(args)
+    assert exit.value.code == 2 and args[1] in capsys.readouterr().err
+
+
+def test_help_states_defaults_and_addresses_without_loading_torch():
+    command = "import sys, get_data\ntry: get_data.main(['-h'])\nfinally: assert 'torch' not in sys.modules"
+    result = subprocess.run(
+        [sys.executable, "-c", command], cwd=SCRIPT.parent, capture_output=True, text=True
+    )
+    assert result.returncode == 0 and result.stdout.count("(default: ") == 6
+    assert "none of them was reached" in result.stdout
+    assert all(url in result.stdout for source in get_data.SOURCES.values() for url in source.urls)
