@@ -62,7 +62,7 @@ PLAIN_MARKS = str.maketrans(
     {**dict.fromkeys("‘’‚‛′`", "'"), **dict.fromkeys("“”„‟«»", '"'), **dict.fromkeys("‐‒–—―⸺⸻−", "-")}
 )
 CLITICS = "n't|'s|'m|'d|'re|'ve|'ll"
-CLITIC_AFTER_WORD = re.compile(rf"(?i:(?<=[a-z0-9])({CLITICS})(?=(?:{CLITICS})*(?![a-z0-9])))")
+CLITIC_AFTER_WORD = re.compile(rf"(?<=[A-Za-z0-9])((?i:{CLITICS}))(?=(?i:{CLITICS})*(?![A-Za-z0-9]))")
 TOKEN = re.compile(
     rf"""[A-Za-z0-9]+(?:['-][A-Za-z0-9]+)*  # a word, with inner hyphens or apostrophes: ice-cream, o'clock
     | (?i:{CLITICS})(?![A-Za-z0-9])         # a clitic, parted from its word before
@@ -80,8 +80,8 @@ def tokenize_text(text: str, cased: bool = False) -> list[str]:
     """Split raw text into tokens the way the tiny corpora and the GloVe vocabulary have them.
 
     Quotes, dashes and ellipses become ASCII, letters lower case (kept if `cased`). A token is a run of a-z
-    and 0-9 with inner hyphens or apostrophes, a clitic (Penn Treebank convention: `do n't`, `lily 's`), `...`,
-    or any other single mark. A typed `<unk>` is three marks: control tokens come from corpus files alone.
+    and 0-9 with inner hyphens or apostrophes, a clitic (Penn Treebank convention: `do n't`, `lily 's`),
+    `...`, or any other single mark. A typed `<unk>` is three marks: only corpus files have control tokens.
     """
     text = unicodedata.normalize("NFKC", text).translate(PLAIN_MARKS)
     return TOKEN.findall(CLITIC_AFTER_WORD.sub(r" \1", text if cased else text.lower()))
@@ -107,7 +107,7 @@ class Detokenizer:
         # A quotation after a mark begins a sentence (he said, "Come!"), after a word it may be one "word".
         self.sentence_start |= opens and not self.run[-1:].isalnum()
         text = self._capitalise(token)
-        glue = self.glue_next or token in GLUED_LEFT or (token in QUOTES and not opens)
+        glue = self.glue_next or token.lower() in GLUED_LEFT or (token in QUOTES and not opens)
         glue = glue and self._parts_again(text)
         self.run = self.run + text if glue else text
         self.glue_next = opens or token in GLUED_RIGHT
@@ -491,6 +491,7 @@ class LSTMLM(nn.Module):
             raise UserError(f"-N {N} with -a: attention halves the LSTM's size, so N must be even")
         V, edim = embeddings.shape
         learned = ~embeddings.any(1)
+        learned[: len(SPECIAL)] = False
         drawn = torch.randn(V, edim) * vector_spread(embeddings[3:])
         self.embedding = nn.Embedding.from_pretrained(torch.where(learned[:, None], drawn, embeddings), freeze=False)
         learned[: len(SPECIAL)] = True

@@ -164,9 +164,7 @@ def open_url(url: str, start: int, before: dict) -> tuple[http.client.HTTPRespon
     return request(url, 0), 0
 
 
-def connect(
-    name: str, urls: tuple[str, ...], start: int, before: dict
-) -> tuple[dict, http.client.HTTPResponse, int]:
+def connect(name: str, urls: tuple[str, ...], start: int, before: dict) -> tuple[dict, http.client.HTTPResponse, int]:
     """The first address that answers: the identity of its file, the answer, and its first byte's place."""
     failures = []
     for url in sorted(urls, key=lambda url: url != before.get("url")):  # the one that can go on comes first
@@ -317,8 +315,8 @@ def take(stories: Iterator[list[str]], wanted: int, path: Path) -> tuple[list[st
     while count < wanted:
         tokens = next(stories, None)
         if tokens is None:
-            need = f"{sum(TINY_TOKENS):,} tokens of distinct stories, each ended by {END_OF_STORY}"
-            raise BadFile(f"{path}: too short: {need} are needed; is it the right file?")
+            need = f"it needs {sum(TINY_TOKENS):,} tokens in distinct stories, each ended by {END_OF_STORY}"
+            raise BadFile(f"{path}: too short, {need}; is it the right file?")
         lines.append(" ".join(tokens))
         count += len(tokens)
     return lines, count

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
-SEED = 4
+SEED = 1
 SIZES = {"valid": 60_000, "test": 60_000, "train": 1_000_000}  # bytes; the last story may run over
 LONG_PLOTS = 0.2  # of the plots with two attempts, how many are told
 
@@ -47,19 +47,21 @@ GIRLS = """lily anna mia rosie clara ella nora ruby emma hazel maya sophie zoe a
 BOYS = """tim ben sam max leo jack finn oscar noah hugo theo tom billy henry oliver arlo felix jasper milo
     otto ravi eli kenji luca omar peter walter gus anton joe"""
 BEASTS = """pip mouse he, bella rabbit she, rusty fox he, bramble bear he, tabby cat she, scout puppy he,
-    prickle hedgehog she, digby mole he, hattie hamster she, nutkin squirrel he, splash otter she, bandit
-    raccoon he, winnie pony she, clover lamb she, barnaby donkey he, truffles piglet he, nanny goat she,
-    dapple fawn she, shelly tortoise she, bongo monkey he, leopold lion he, stripes tiger he, ellie elephant
-    she, koko koala she, bumble badger he, freddie frog he, waldo walrus he, patch kitten he, sniffles shrew
-    he, bess beaver she, whiskers rat he, mabel cow she"""
-WINGED = """tilly bird she, oswald owl he, robbie robin he, dottie ladybug she, flutter butterfly she, buzz
-    bee he, penny sparrow she, quentin duck he, gloria goose she, echo bat he, ember dragon she, twinkle fairy
-    she, jay parrot he, coo pigeon he, luna moth she"""
-FOLK = """nim elf he, alder elf he, juniper elf he, thistle elf he, fern pixie she, bodo gnome he, grumble
-    troll he, tuck giant he, wanda witch she, merle wizard he, nixie goblin she, rollo pirate he, isabel
-    princess she, edmund prince he, bolt robot he, ogden ogre he, marina mermaid she, rowan knight he"""
+    prickle hedgehog she, digby mole he, hattie hamster she, nutkin squirrel he, splash otter she,
+    bandit raccoon he, winnie pony she, clover lamb she, barnaby donkey he, truffles piglet he,
+    nanny goat she, dapple fawn she, shelly tortoise she, bongo monkey he, leopold lion he, stripes tiger he,
+    ellie elephant she, koko koala she, bumble badger he, freddie frog he, waldo walrus he, patch kitten he,
+    sniffles shrew he, bess beaver she, whiskers rat he, mabel cow she"""
+WINGED = """tilly bird she, wilma bird she, peep bird she, sunny bird she, birdie bird she, trill bird she,
+    plume bird she, oswald owl he, robbie robin he, dottie ladybug she, flutter butterfly she, buzz bee he,
+    penny sparrow she, quentin duck he, gloria goose she, echo bat he, ember dragon she, twinkle fairy she,
+    jay parrot he, coo pigeon he, luna moth she"""
+FOLK = """nim elf he, alder elf he, juniper elf he, thistle elf he, fern pixie she, bodo gnome he,
+    grumble troll he, tuck giant he, wanda witch she, merle wizard he, nixie goblin she, rollo pirate he,
+    isabel princess she, edmund prince he, bolt robot he, ogden ogre he, marina mermaid she,
+    rowan knight he"""
 
-FOOTED = "pony lamb donkey piglet goat fawn elephant cow frog walrus".split()  # beasts without paws
+FOOTED = {"pony", "lamb", "donkey", "piglet", "goat", "fawn", "elephant", "cow", "frog", "walrus"}  # no paws
 HANDS = {"child": "hands", "folk": "hands", "beast": "paws", "winged": "wings"}
 HOMES = {
     "child": "a [little|tall|crooked|cozy|white|brick] [house|cottage|farmhouse|cabin|apartment] {near}",
@@ -72,10 +74,11 @@ PRONOUNS = {"he": ("he", "him", "his", "himself"), "she": ("she", "her", "her", 
 ELDERS = """mother she, mom she, mama she, grandma she, grandmother she, aunt she, big sister she, father he,
     dad he, papa he, grandpa he, grandfather he, uncle he, big brother he"""
 GUIDES = """old tortoise she, wise owl she, tall postman he, fat baker he, gardener she, fisherman he,
-    librarian she, kind farmer he, clockmaker he, shoemaker he, traveling painter she, gray heron he, wrinkled
-    toad he, nurse she, lighthouse keeper she, one-eyed sailor he, beekeeper she, carpenter he, juggler he,
-    miller he, blacksmith he, seamstress she, shepherd he, doctor she, sleepy camel he, night watchman he,
-    music teacher she, white-haired lady she, ferryman he, bus driver she, puppet maker he"""
+    librarian she, kind farmer he, clockmaker he, shoemaker he, traveling painter she, gray heron he,
+    wrinkled toad he, nurse she, lighthouse keeper she, one-eyed sailor he, beekeeper she, carpenter he,
+    juggler he, miller he, blacksmith he, seamstress she, shepherd he, doctor she, sleepy camel he,
+    night watchman he, music teacher she, white-haired lady she, ferryman he, bus driver she,
+    puppet maker he"""
 
 # ----------------------------------------------------------------------------------------------------------
 # words: tables of single words and short phrases; no entry is drawn twice in a story while others are left
@@ -89,8 +92,8 @@ WORDS = {
         truck, necklace, bracelet, lantern, umbrella, notebook, paintbrush, button, marble, trumpet, yo-yo,
         puppet, puzzle, magnifying glass, compass, mirror, backpack, blanket, pillow, scarf, hat, mitten,
         ribbon, feather, key, pocket watch, flashlight, bucket, shovel, jump rope, toy rocket, toy car,
-        crayon, book, map, bell, seashell, locket, flute, harmonica, tambourine, pencil case, rag doll, wooden
-        horse, crown, cape, pinwheel, snow globe, toy robot, tin soldier, picture book, rattle, teacup,
+        crayon, book, map, bell, seashell, locket, flute, harmonica, tambourine, pencil case, rag doll,
+        wooden horse, crown, cape, pinwheel, snow globe, toy robot, tin soldier, picture book, rattle, teacup,
         spyglass, fan, telescope, purse, wig, alarm clock, toy dinosaur, stamp album, mask, fishing rod, wand,
         piggy bank, lunchbox, thimble""",
     "thing_plural": """balloons, whistles, kites, paper flowers, umbrellas, spinning tops, clocks, slippers,
@@ -99,12 +102,12 @@ WORDS = {
         glove, bonnet, beret, boomerang, shuttlecock, sock, parachute, flag""",
     "magic_thing": """lamp, pebble, ring, spoon, teapot, coin, bottle, mirror, nutshell, egg, bell, acorn,
         slipper, candle, thimble, crystal, doorknob, pumpkin, comb""",
-    "treat": """cookie, muffin, pancake, cupcake, pretzel, waffle, sandwich, bun, doughnut, jam tart, honey
-        cake, gingerbread man, slice of toast, piece of cheese, biscuit, dumpling, scone, cracker,
+    "treat": """cookie, muffin, pancake, cupcake, pretzel, waffle, sandwich, bun, doughnut, jam tart,
+        honey cake, gingerbread man, slice of toast, piece of cheese, biscuit, dumpling, scone, cracker,
         meatball""",
-    "treats": """cookies, muffins, pancakes, cupcakes, pretzels, waffles, sandwiches, buns, doughnuts, jam
-        tarts, candies, biscuits, dumplings, scones, peanuts, noodles, sausages, pickles, raisins, chestnuts,
-        crackers""",
+    "treats": """cookies, muffins, pancakes, cupcakes, pretzels, waffles, sandwiches, buns, doughnuts,
+        jam tarts, candies, biscuits, dumplings, scones, peanuts, noodles, sausages, pickles, raisins,
+        chestnuts, crackers""",
     "fruit": """apple, pear, peach, plum, banana, orange, apricot, melon, fig, mango, lemon, pineapple,
         turnip, strawberry, potato, carrot, onion""",
     "fruits": """apples, pears, peaches, plums, bananas, oranges, apricots, figs, mangoes, cherries,
@@ -118,20 +121,21 @@ WORDS = {
     "spice": "cinnamon, nutmeg, pepper, ginger, vanilla, thyme, mint, parsley, garlic, paprika, honey, basil",
     "place": """meadow, park, garden, orchard, forest, valley, village, field, glade, courtyard, town square,
         vineyard, cornfield, churchyard, market square, playground, bamboo grove, rose garden, schoolyard""",
-    "near": """by the sea, near the forest, at the edge of town, on top of a hill, beside a brook, behind the
-        mill, at the end of a lane, under a big tree, next to a pond, on a small island, far away in the
-        mountains, across the river, in a quiet valley, close to the railway, between two fields, by a
-        crossroads, beyond the harbor, below the old castle, above a waterfall, not far from the bakery""",
+    "near": """by the sea, near the forest, at the edge of town, on top of a hill, beside a brook,
+        behind the mill, at the end of a lane, under a big tree, next to a pond, on a small island,
+        far away in the mountains, across the river, in a quiet valley, close to the railway,
+        between two fields, by a crossroads, beyond the harbor, below the old castle, above a waterfall,
+        not far from the bakery""",
     "hideout": """under the bed, behind the curtains, in the cupboard, inside the teapot, beneath the stairs,
         in the wheelbarrow, on top of the wardrobe, under the carpet, behind the stove, in the laundry basket,
-        between the cushions, inside a boot, in the mailbox, under a flowerpot, behind the woodpile, in the
-        bathtub, among the potatoes, beside the well, in the hayloft, under the porch, inside the piano, in
-        the breadbox, behind the rain barrel, in the doghouse, under the doormat, in the cellar, beneath the
-        bench, in a drawer""",
-    "perch": """the fence, a gatepost, the garden wall, a mossy stone, a low branch, the chimney, a rusty
-        bucket, the windowsill, an old stump, the clothesline, the signpost, a haystack, the church steeple, a
-        toadstool, the lamppost, a pile of bricks, the handlebars of a bicycle, a barrel, the washing, a
-        railing""",
+        between the cushions, inside a boot, in the mailbox, under a flowerpot, behind the woodpile,
+        in the bathtub, among the potatoes, beside the well, in the hayloft, under the porch,
+        inside the piano, in the breadbox, behind the rain barrel, in the doghouse, under the doormat,
+        in the cellar, beneath the bench, in a drawer""",
+    "perch": """the fence, a gatepost, the garden wall, a mossy stone, a low branch, the chimney,
+        a rusty bucket, the windowsill, an old stump, the clothesline, the signpost, a haystack,
+        the church steeple, a toadstool, the lamppost, a pile of bricks, the handlebars of a bicycle,
+        a barrel, the washing, a railing""",
     "bug": """snail, beetle, ladybug, grasshopper, caterpillar, spider, cricket, dragonfly, ant, bumblebee,
         worm, centipede, earwig, moth, firefly, gnat, slug, cockroach, glow-worm""",
     "bugs": "snails, beetles, spiders, crickets, ants, worms, moths, slugs, gnats, wasps, flies, earwigs",
@@ -144,13 +148,13 @@ WORDS = {
         poodle""",
     "baby": """duckling, kitten, puppy, hedgehog, baby owl, lamb, bunny, chick, fawn, gosling, piglet, mole,
         baby squirrel, turtle, fox cub, bear cub, foal, baby bat, cygnet, calf, dormouse, chipmunk""",
-    "tree": """oak, birch, willow, pine, chestnut tree, maple, apple tree, beech, elm, fir, poplar, walnut
-        tree""",
+    "tree": """oak, birch, willow, pine, chestnut tree, maple, apple tree, beech, elm, fir, poplar,
+        walnut tree""",
     "flowers": """daisies, tulips, roses, buttercups, poppies, violets, bluebells, sunflowers, daffodils,
         dandelions, lilacs, marigolds, lilies, snowdrops, pansies, primroses, cornflowers, forget-me-nots""",
     "plant": """sunflower, pumpkin, beanstalk, cherry tree, rosebush, watermelon, cabbage, strawberry plant,
-        orchid, lemon tree, tomato plant, daisy, tulip, apple tree, cactus, turnip, pea plant, blueberry
-        bush""",
+        orchid, lemon tree, tomato plant, daisy, tulip, apple tree, cactus, turnip, pea plant,
+        blueberry bush""",
     "vase": """vase, teapot, china plate, mirror, clay pot, glass bowl, sugar bowl, music box, clock, lamp,
         porcelain swan, picture frame, flowerpot, crystal bird, snow globe, pitcher, glass slipper""",
     "build": """raft, tower, treehouse, bridge, cart, fort, windmill, boat, sled, lookout, shed, hut, wagon,
@@ -160,22 +164,22 @@ WORDS = {
         harp, clarinet, ukulele, kazoo, guitar, oboe""",
     "noise": """bump, scratch, creak, squeak, rustle, thump, hoot, rattle, moan, tap, clatter, whistle,
         gurgle, click, rumble, hiss, clank, sniff, growl, crunch, groan, plop, jingle, buzz, snort""",
-    "skill": """to whistle, to skip rope, to ride a bicycle, to juggle, to tie a bow, to knit, to do a
-        cartwheel, to stand on one leg, to skate, to swim backwards, to dance the polka, to play chess, to row
-        a boat, to sing in tune, to do a handstand, to skip stones, to read a map, to walk on stilts, to bake
-        bread, to play the {instrument}, to count to a hundred, to yodel, to wink, to spin a hula hoop, to sew
-        on a button, to fold a paper crane, to roller-skate""",
-    "pastime": """sing, dance, paint, climb, splash in puddles, pick flowers, count clouds, tell jokes, read
-        stories, hum to {himself}, collect pebbles, jump over ditches, draw dragons, bake cookies, whisper to
-        the bees, chase {his} own shadow, play hide-and-seek, fish for boots, roll down hills, watch the
-        trains, dig holes, make up songs, feed the ducks, sail leaf boats, look at maps, listen to the rain,
-        play tag, eat soup, fly kites, tidy up, take naps in the sun, visit the library, invent machines, play
-        marbles, wear hats, ask questions, stay up late, swing, stamp on ice, stare at the stars, blow
-        bubbles, argue with the parrot, tell tall tales, bounce on the bed, make mud pies, wave to strangers,
-        polish spoons""",
-    "shared_pastime": """paint, climb, tell jokes, read stories, dig holes, make up songs, fly kites, look at
-        maps, play marbles, feed the ducks, draw dragons, stay up late, blow bubbles, eat soup, splash in
-        puddles""",
+    "skill": """to whistle, to skip rope, to ride a bicycle, to juggle, to tie a bow, to knit,
+        to do a cartwheel, to stand on one leg, to skate, to swim backwards, to dance the polka,
+        to play chess, to row a boat, to sing in tune, to do a handstand, to skip stones, to read a map,
+        to walk on stilts, to bake bread, to play the {instrument}, to count to a hundred, to yodel, to wink,
+        to spin a hula hoop, to sew on a button, to fold a paper crane, to roller-skate""",
+    "pastime": """sing, dance, paint, climb, splash in puddles, pick flowers, count clouds, tell jokes,
+        read stories, hum to {himself}, collect pebbles, jump over ditches, draw dragons, bake cookies,
+        whisper to the bees, chase {his} own shadow, play hide-and-seek, fish for boots, roll down hills,
+        watch the trains, dig holes, make up songs, feed the ducks, sail leaf boats, look at maps,
+        listen to the rain, play tag, eat soup, fly kites, tidy up, take naps in the sun, visit the library,
+        invent machines, play marbles, wear hats, ask questions, stay up late, swing, stamp on ice,
+        stare at the stars, blow bubbles, argue with the parrot, tell tall tales, bounce on the bed,
+        make mud pies, wave to strangers, polish spoons""",
+    "shared_pastime": """paint, climb, tell jokes, read stories, dig holes, make up songs, fly kites,
+        look at maps, play marbles, feed the ducks, draw dragons, stay up late, blow bubbles, eat soup,
+        splash in puddles""",
     "trait": """happy, shy, brave, curious, cheerful, clever, sleepy, silly, polite, stubborn, gentle, quiet,
         noisy, kind, careful, clumsy, lonely, playful, grumpy, messy, tidy, honest, dreamy, bold, impatient,
         thoughtful, hungry, forgetful, busy, proud, friendly, funny, merry, restless, serious, adventurous,
@@ -190,12 +194,13 @@ WORDS = {
         discouraged, downhearted, blue""",
     "scared": "scared, afraid, frightened, nervous, worried, anxious, uneasy",
     "softly": """softly, quietly, gently, slowly, at last, kindly, politely, seriously, thoughtfully, firmly,
-        simply, in a small voice, with a nod, after a moment, as bravely as {he} could, calmly, under {his}
-        breath, in a hurry, rather loudly, once more, hopefully, earnestly, shyly, without blinking, over and
-        over""",
-    "warmly": """softly, gently, kindly, warmly, wisely, cheerfully, with a smile, with a chuckle, with a
-        wink, with a nod, after a while, slowly, calmly, patiently, in a deep voice, brightly, as if it were
-        nothing, sleepily, grandly, dreamily, tenderly, dryly, in a low voice, with a yawn, solemnly""",
+        simply, in a small voice, with a nod, after a moment, as bravely as {he} could, calmly,
+        under {his} breath, in a hurry, rather loudly, once more, hopefully, earnestly, shyly,
+        without blinking""",
+    "warmly": """softly, gently, kindly, warmly, wisely, cheerfully, with a smile, with a chuckle,
+        with a wink, with a nod, after a while, slowly, calmly, patiently, in a deep voice, brightly,
+        as if it were nothing, sleepily, grandly, dreamily, tenderly, dryly, in a low voice, with a yawn,
+        solemnly""",
     "went": """walked, ran, hurried, skipped, marched, tiptoed, hopped, raced, strolled, wandered, trotted,
         dashed, scampered, crept, rushed, trudged, galloped, scurried, ambled, bustled""",
     "smell": """cinnamon, wet leaves, fresh bread, old books, roses, smoke, peppermint, warm hay, soap,
@@ -210,25 +215,25 @@ WORDS = {
     "weekday": "monday, tuesday, wednesday, thursday, friday, saturday, sunday",
     "number": "two, three, four, five, six, seven, nine, ten, eleven, twelve, twenty, forty, fifty",
     "ordinal": "third, fourth, fifth, sixth, seventh, ninth, tenth, twelfth, twentieth, hundredth",
-    "still": """a stone, a statue, a mouse, a candle, a post, a heron, a picture, a sleeping cat, the moon, a
-        teapot, a painted egg, a lamp""",
+    "still": """a stone, a statue, a mouse, a candle, a post, a heron, a picture, a sleeping cat, the moon,
+        a teapot, a painted egg, a lamp""",
     "fast": """an arrow, the wind, a hare, a rocket, a train, a swallow, a cat on ice, lightning, a greyhound,
         a rolling barrel, spilled milk""",
     "bright": """a penny, the moon, a lamp, a star, a new spoon, the morning, a sunflower, a candle, a jewel,
         snow, a lighthouse, butter""",
-    "seeming": """a dream, a song, a secret, a small sun, a promise, a hug from an old friend, a holiday, a
-        warm bath, the first day of summer, a waltz, a birthday""",
+    "seeming": """a dream, a song, a secret, a small sun, a promise, a hug from an old friend, a holiday,
+        a warm bath, the first day of summer, a waltz, a birthday""",
     "heavy": """stone, sack of {fruits}, bucket of water, piano, full {container}, wet {cloth}, bag of books,
         anvil""",
     "light": "feather, bubble, pancake, balloon, cloud, snowflake, butterfly, petal, paper plane",
     "container": "basket, barrel, crate, trunk, suitcase, bathtub, jar, chest, sack, wheelbarrow, bucket",
-    "monster": """monster, ghost, dragon, crocodile, wolf, witch, tiger with {number} teeth, pirate, giant
-        crab""",
-    "night_name": """mister velvet, aunt plum, old blackberry, madam ink, uncle hush, big softy, captain
-        snooze, miss pillow""",
+    "monster": """monster, ghost, dragon, crocodile, wolf, witch, tiger with {number} teeth, pirate,
+        giant crab""",
+    "night_name": """mister velvet, aunt plum, old blackberry, madam ink, uncle hush, big softy,
+        captain snooze, miss pillow""",
     "crash": "crash, bang, clang, smash, crack, clatter, boom, thud",
-    "mud": """the mud, a fence, a bramble, an old net, a drainpipe, a hollow log, a tangle of string, a
-        flowerpot, a thorn bush, a jam jar, a sticky puddle, a rabbit hole""",
+    "mud": """the mud, a fence, a bramble, an old net, a drainpipe, a hollow log, a tangle of string,
+        a flowerpot, a thorn bush, a jam jar, a sticky puddle, a rabbit hole""",
     "parcel": "parcel, box, hatbox, bundle, crate, bag, trunk, packet, case, barrel",
     "news": "gossip, moss, string, honeycomb, bark, ribbon, bread, glitter, blue glass, news",
     "finish": """church, bridge, lighthouse, windmill, big rock, well, station, castle gate, river, barn,
@@ -308,6 +313,8 @@ LINES = {
 - one day
 - one day
 - one day
+- one day
+- one day
 - one {weather} day
 - one {weather} morning
 - one {weather} {weekday}
@@ -350,6 +357,8 @@ LINES = {
 - there once was a {small} {kind} and a {hue} hat , and the hat was too big for the {kind} . {by_name}
   {background} {when} , {name}
 - long ago , in {home} , {there} a {trait} {kind} {called} . {background} {when} , {name}
+- {when} , a {small} {kind} {called}
+- {when} , a {small} {kind} {called}
 - {when} , a {small} {kind} {called}
 - {when} , a {trait} {small} {kind} {called}
 - {when} , a {kind} {called}
@@ -471,7 +480,8 @@ LINES = {
 }
 
 # ----------------------------------------------------------------------------------------------------------
-# families: who may be the hero, day or night, then the parts; any problem, attempt and turn go together
+# families: who may be the hero, day or night, then the parts; any problem, attempt and turn go together, and
+# a lesson with the name of a part is kept for the stories that tell that part
 # ----------------------------------------------------------------------------------------------------------
 
 FAMILIES = {}  # one entry a page
@@ -565,9 +575,9 @@ when: day
 - thanks: {name} said thank you , and thank you again , and one more time to the {tree} . {joy}
 
 # lesson
-- together: two friends can reach higher than one
+- shoulders: two friends can reach higher than one
 - polite: a kind word can climb the tallest tree
-- calm: {it_is} sometimes best to wait a little
+- rest: {it_is} sometimes best to wait a little
 """
 
 FAMILIES["afraid"] = """
@@ -754,7 +764,7 @@ when: day
 
 # lesson
 - small: nobody is too small to be helped , and nobody is too small to help
-- quiet: a quiet voice can do more than a loud one
+- hum: a quiet voice can do more than a loud one
 - kind: kindness always finds its way home
 """
 
@@ -795,8 +805,9 @@ when: day
 
 # end
 - glue: {his} {elder} took {him} in {his3} arms . " thank you for telling the truth , " {he3} {said} . " that
-  was harder than [gluing|mending|fixing] a {vase} . " then they got the glue , and {soon} the {vase} stood on
-  the shelf again . it was a little crooked , but they both liked it better that way .
+  was harder than [gluing|mending|fixing] a {vase} . " then they got the glue , and [soon|before long|by
+  evening] the {vase} stood on the shelf again . it was a little crooked , but they both liked it better that
+  way .
 - forgive: " {i_am} not happy about the {vase} , " {says3} , " but {i_am} happy about you . " they swept the
   floor together and put {flowers} in a jam jar . {joy}
 
@@ -852,7 +863,7 @@ when: day
 # lesson
 - pride: those who boast the most often run the slowest
 - friend: helping a friend is better than winning
-- steady: slow and steady is a good way to get there
+- nap: slow and steady is a good way to get there
 """
 
 FAMILIES["building"] = """
@@ -900,7 +911,7 @@ when: day
 # lesson
 - slow: what is built in a hurry falls down in a hurry
 - again: you have not lost until you stop trying
-- many: many hands make a big job small
+- friends: many hands make a big job small
 """
 
 FAMILIES["noise in the night"] = """
@@ -1013,7 +1024,6 @@ when: day
   better] . " {i_will} never learn it , " {groans} . {feeling}
 - advice: everybody had advice . " close your eyes , " said the {job} . " open your mouth , " said the {beast}
   . " think of {fruits} , " said a {bird} . {name} did it all at once and got {very} dizzy .
-- none: []
 
 # turn
 - steps: " how do you eat a {big} {treat} ? " asked {his} {elder} . " one bite at a time , " {says} . " well
@@ -1128,8 +1138,8 @@ when: day
 
 # lesson
 - work: what you have worked for shines the brightest
-- honest: an honest heart is worth more than gold
-- give: it feels good to help
+- purse: an honest heart is worth more than gold
+- friend: it feels good to help
 """
 
 FAMILIES["new neighbor"] = """
@@ -1174,7 +1184,7 @@ when: day
 
 # lesson
 - hello: a friend is a stranger that you said hello to
-- judge: you should not believe everything that people say
+- strange: you should not believe everything that people say
 - shy: the others are often as shy as you are
 """
 
@@ -1281,7 +1291,7 @@ when: day
   , then the {tree} , and then {name} {could_not} even see {his} own feet . {he} was lost .
 - shortcut: wanted to be home early and took a shortcut . " left at the {tree} , and right at the
   [mushroom|ditch|signpost|big rock] , " {he} {said} . but there were {number} [trees|oaks|bushes|stumps] just
-  like the first , and {soon} {he} {did_not} know the way any more .
+  like the first , and [soon|before long|after a while] {he} {did_not} know the way any more .
 
 # attempt
 - stream: {he} went along a stream , because a stream has to go somewhere . it went around a
@@ -1309,9 +1319,9 @@ when: day
   morning {he} drew a map , with {number} trees , a {beast} and a big red x for home . {joy}
 
 # lesson
-- path: the short way can be the long way
+- shortcut: the short way can be the long way
 - home: no light is as bright as the one at home
-- help: {it_is} good to have somebody who looks for you
+- friend: {it_is} good to have somebody who looks for you
 """
 
 FAMILIES["a parcel"] = """
@@ -1632,6 +1642,14 @@ class Teller:
         return text if self.rng.random() < chance else ""
 
 
+def lessons(plot: Plot) -> list[str]:
+    """Return the morals that fit the plot: not those with the name of a part that it does not tell."""
+    parts = family(plot.family).parts
+    told = [plot.problem, *plot.attempt.split("+"), plot.turn]
+    named = [name for stage in ("problem", "attempt", "turn") for name in parts[stage]]
+    return [moral for name, moral in parts["lesson"].items() if name in told or name not in named]
+
+
 def outline(plot: Plot, teller: Teller) -> Iterator[str]:
     """Yield the pieces of a story in their order, still with marks."""
     told = family(plot.family)
@@ -1644,7 +1662,7 @@ def outline(plot: Plot, teller: Teller) -> Iterator[str]:
     yield teller.maybe(0.2, aside)
     yield parts["turn"][plot.turn]
     yield pick(teller.rng, list(parts["end"].values()))
-    teller.called["lesson"] = pick(teller.rng, list(parts["lesson"].values()))
+    teller.called["lesson"] = pick(teller.rng, lessons(plot))
     yield teller.maybe(0.35, "{moral}")
     yield teller.maybe(0.35, f"{{{told.when}_closing}}")
 

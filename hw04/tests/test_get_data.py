@@ -19,9 +19,7 @@ import pytest
 
 SCRIPT = Path(get_data.__file__)
 GLOVE = {f"glove.6B.{dim}d.txt": f"the {dim}\ncat 0.5\n".encode() for dim in (50, 100, 200, 300)}
-WIKI = {
-    f"wiki.{split}.tokens": f" = {split} = \n a <unk> b \n".encode() for split in ("train", "valid", "test")
-}
+WIKI = {f"wiki.{split}.tokens": f" = {split} = \n a <unk> b \n".encode() for split in ("train", "valid", "test")}
 STORIES = ["Tom's cat\nsat.", "I don't.", "Tom's cat\nsat.", "", "A “dog”!", "So…", "never used"]
 RAW = "".join(f"{story}\n<|endoftext|>\n" for story in STORIES).encode()
 TOKENISED = {
@@ -45,11 +43,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server, body = self.server, self.server.files.get(self.path)
         server.asked.append((self.path, self.headers["Range"]))
-        if body is None:
-            return self.send_error(404)
         start = int((self.headers["Range"] or "bytes=0-")[6:-1]) if server.ranges else 0
-        if start >= len(body):
-            return self.send_error(416)
+        if body is None or start >= len(body):
+            self.send_error(404 if body is None else 416)
+            return
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
@@ -217,9 +214,7 @@ def damaged(content):
 BIG = {name: os.urandom(1000) for name in WIKI}
 
 
-@pytest.mark.parametrize(
-    "content", [zipped(BIG)[:-50], damaged(zipped(BIG)), b"<html>sign in</html>", zipped(GLOVE)]
-)
+@pytest.mark.parametrize("content", [zipped(BIG)[:-50], damaged(zipped(BIG)), b"<html>sign in</html>", zipped(GLOVE)])
 def test_bad_zip_leaves_nothing(server, tmp_path, capsys, content):
     server.files["/w"] = content
     status, error = run(capsys, tmp_path, "wiki", "-url", f"wiki={server.url}/w")
@@ -271,9 +266,7 @@ def test_keeps_what_is_there_unless_forced(tmp_path, capsys):
     assert files(tmp_path) == tiny_files() | {"raw.txt": RAW}
 
 
-@pytest.mark.skipif(
-    not Path("/dev/full").exists(), reason="there is no /dev/full, the disk that is always full"
-)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full, the disk that is always full")
 def test_a_full_disk_keeps_the_download_and_the_old_file(server, tmp_path, capsys):
     server.files["/w"] = zipped(WIKI)
     target = tmp_path / "wiki" / "wiki.valid.tokens"
@@ -313,9 +306,7 @@ def test_malformed_values(capsys, args):
 
 def test_help_states_defaults_and_addresses_without_loading_torch():
     command = "import sys, get_data\ntry: get_data.main(['-h'])\nfinally: assert 'torch' not in sys.modules"
-    result = subprocess.run(
-        [sys.executable, "-c", command], cwd=SCRIPT.parent, capture_output=True, text=True
-    )
+    result = subprocess.run([sys.executable, "-c", command], cwd=SCRIPT.parent, capture_output=True, text=True)
     assert result.returncode == 0 and result.stdout.count("(default: ") == 6
     assert "none of them was reached" in result.stdout
     assert all(url in result.stdout for source in get_data.SOURCES.values() for url in source.urls)

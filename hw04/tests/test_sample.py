@@ -11,6 +11,7 @@ sys.path.insert(0, str(DATA))
 
 import make_sample  # noqa: E402
 
+OPENINGS = ("there was a girl", "there once was a boy", "one day , a bird", "once upon a time , an elf")
 SPLITS = ("train", "valid", "test")
 WORD = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 CLITIC = re.compile(r"n't|'(s|m|d|re|ve|ll)")
@@ -111,13 +112,13 @@ def test_train_is_rich(told):
 
 def test_lengths(told):
     lengths = [len(story.text.split()) for story in told["train"]]
-    assert 40 <= min(lengths) and max(lengths) < 500
+    assert min(lengths) >= 40 and max(lengths) < 500
     assert sum(60 <= length <= 250 for length in lengths) > len(lengths) / 2
     assert sum(length < 150 for length in lengths) > len(lengths) / 20
     assert any(length >= 300 for length in lengths)
 
 
-@pytest.mark.parametrize("opening", ["there was a girl", "once upon a time , an elf", "there once was a boy"])
+@pytest.mark.parametrize("opening", OPENINGS)
 def test_openings_are_there(told, opening):
     assert any(story.text.startswith(opening) for split in SPLITS for story in told[split])
 
@@ -141,6 +142,10 @@ def test_plots_and_characters_are_many_and_distinct():
     plots, characters = make_sample.plots(), make_sample.characters()
     assert len(plots) == len({str(plot) for plot in plots}) >= 300
     assert len(characters) == len({str(character) for character in characters}) >= 100
+
+
+def test_every_plot_has_a_lesson():
+    assert all(make_sample.lessons(plot) for plot in make_sample.plots())
 
 
 def test_another_seed_tells_other_stories(told):

@@ -11,9 +11,7 @@ from lstlm import Detokenizer, detokenize, tokenize_text
 
 DATA = os.environ.get("LSTLM_DATA")
 TINY = {"train": "tiny.train.tokens.4M", "valid": "tiny.valid.tokens.200K", "test": "tiny.test.tokens.4M"}
-needs_data = pytest.mark.skipif(
-    not DATA, reason="LSTLM_DATA names no folder with tiny/raw and tiny/*.tokens*"
-)
+needs_data = pytest.mark.skipif(not DATA, reason="LSTLM_DATA names no folder with tiny/raw and tiny/*.tokens*")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +46,7 @@ def test_each_rule(text, tokens):
 
 
 def test_cased_keeps_case_and_still_parts_clitics():
-    assert tokenize_text("DON'T tell Lily's Mom", cased=True) == "DO N'T tell Lily 's Mom".split()
+    assert tokenize_text("DON'T tell Lily's", cased=True) == ["DO", "N'T", "tell", "Lily", "'s"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,20 @@
+"""Small models and stories for tests."""
+
+import torch
+from lstlm import LSTMLM
+
+RAGGED = [5, 1, 9, 9, 3, 2]  # words of each story; 9 twice, as equal lengths must keep their order
+
+
+def make_stories(lengths: list[int], V: int, seed: int = 0) -> list[list[int]]:
+    """Random stories of ids `<bos> ... <eos>` with so many words."""
+    generator = torch.Generator().manual_seed(seed)
+    return [[1, *torch.randint(3, V, (n,), generator=generator).tolist(), 2] for n in lengths]
+
+
+def make_model(attention: str | None = None, V: int = 40, N: int = 12, H: int = 2, dtype=torch.float64) -> LSTMLM:
+    """A model with random weights; the vectors of words 10 to 19 are learned, the others frozen."""
+    torch.manual_seed(1)
+    embeddings = torch.randn(V, 7)
+    embeddings[10:20] = 0
+    return LSTMLM(embeddings, N, H, attention).to(dtype)

@@ -1,0 +1,264 @@
+"""The model against slow references: nn.LSTM, two plain loops, plain cross-entropy, one story at a time."""
+
+import math
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lstlm import (
+    LSTMLM,
+    LinearCrossEntropy,
+    collate_stories,
+    compute_loss,
+    pack,
+    pieces,
+    shuffled_batches,
+    summed_nats,
+    train_step,
+)
+from small import make_model, make_stories
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+
+def reference_attention(hidden: torch.Tensor) -> torch.Tensor:
+    """Equation 1 of the handout in two plain loops, for one story of states (T, N/2)."""
+    T, size = hidden.shape
+    contexts = torch.zeros_like(hidden)
+    for i in range(1, T):  # position 0 has nothing to look at
+        scores = torch.stack([hidden[i] @ hidden[j] / math.sqrt(size) for j in range(i)])
+        weights = torch.softmax(scores, 0)
+        for j in range(i):
+            contexts[i] += weights[j] * hidden[j]
+    return contexts
+
+
+def reference_logits(model: LSTMLM, story: list[int]) -> torch.Tensor:
+    """Scores (T, V) of one story through nn.LSTM itself and the reference attention."""
+    hidden, _ = model.lstm(model.embed(torch.tensor(story[:-1]))[:, None])
+    hidden = hidden[:, 0]
+    if model.attention:
+        hidden = torch.cat([hidden, reference_attention(hidden)], 1)
+    return model.output(hidden)
+
+
+def plain_loss(model, stories):
+    """nn.CrossEntropyLoss over the padded scores, as a textbook has it."""
+    inputs, targets, lengths = collate_stories(stories)
+    return torch.nn.CrossEntropyLoss(ignore_index=-100)(model(inputs, lengths).flatten(0, 1), targets.flatten())
+
+
+def gradients(model, loss):
+    return torch.autograd.grad(loss, list(model.parameters()))
+
+
+def test_logits_equal_the_reference_one_story_at_a_time(model, stories):
+    inputs, _, lengths = collate_stories(stories)
+    logits = model(inputs, lengths)
+    for row, story in enumerate(stories):
+        torch.testing.assert_close(logits[row, : len(story) - 1], reference_logits(model, story), rtol=0, atol=1e-12)
+
+
+def test_gradients_equal_those_of_the_reference(model, stories):
+    loss = sum(
+        F.cross_entropy(reference_logits(model, story), torch.tensor(story[1:]), reduction="sum") for story in stories
+    )
+    ours, _ = summed_nats(model, *collate_stories(stories))
+    torch.testing.assert_close(ours, loss, rtol=1e-12, atol=0)
+    for a, b in zip(gradients(model, ours), gradients(model, loss), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+def test_no_position_sees_its_future(attention):
+    model = make_model(attention, dtype=torch.float32)
+    story = make_stories([30], 40)[0]
+    inputs, _, lengths = collate_stories([story])
+    before = model(inputs, lengths)
+    for place in (0, 1, 13, 30):
+        changed = inputs.clone()
+        changed[0, place] = 3 + (inputs[0, place] + 1) % 37
+        after = model(changed, lengths)
+        assert torch.equal(before[0, :place], after[0, :place])
+        assert not torch.equal(before[0, place:], after[0, place:])
+
+
+def test_ragged_batch_equals_one_story_at_a_time(attention, stories):
+    model = make_model(attention, dtype=torch.float32)
+    total = sum(compute_loss(model, [story], 1) * (len(story) - 1) for story in stories)
+    tokens = sum(len(story) - 1 for story in stories)
+    for batch_size in (1, 2, 4, 100):
+        assert abs(compute_loss(model, stories, batch_size) - total / tokens) < 1e-5
+
+
+def test_compute_loss_is_a_mean_over_tokens_and_leaves_the_model_as_it_was(model, stories):
+    model.train()
+    inputs, targets, lengths = collate_stories(stories)
+    log_probs = F.log_softmax(model(inputs, lengths), -1)
+    nats = [-log_probs[b, t, targets[b, t]].item() for b in range(len(stories)) for t in range(int(lengths[b]))]
+    assert math.isclose(compute_loss(model, stories, 4), sum(nats) / len(nats), rel_tol=1e-12)
+    assert model.training
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_loss_of_a_case_computed_by_hand():
+    # Two words, weights such that the scores are (0, ln 3): probabilities 1/4 and 3/4 wherever it looks.
+    features, weight = torch.ones(3, 1, dtype=torch.float64), torch.tensor([[0.0], [math.log(3)]], dtype=torch.float64)
+    loss = LinearCrossEntropy.apply(features, weight, torch.zeros(2, dtype=torch.float64), torch.tensor([0, 1, 1]))
+    assert math.isclose(loss.item(), math.log(4) + 2 * math.log(4 / 3), rel_tol=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    rows=st.integers(1, 20), V=st.integers(1, 30), chunk=st.integers(1, 60), scale=st.sampled_from([0.1, 1.0, 100.0]),
+    seed=st.integers(0, 99),
+)
+def test_fused_loss_equals_plain_cross_entropy(rows, V, chunk, scale, seed):
+    generator = torch.Generator().manual_seed(seed)
+    make = lambda *shape: (scale * torch.randn(*shape, generator=generator, dtype=torch.float64)).requires_grad_()  # noqa: E731
+    features, weight, bias = make(rows, 4), make(V, 4), make(V)
+    targets = torch.randint(V, (rows,), generator=generator)
+    plain = F.cross_entropy(features @ weight.t() + bias, targets, reduction="sum")
+    whole, LinearCrossEntropy.CHUNK = LinearCrossEntropy.CHUNK, chunk
+    try:
+        ours = LinearCrossEntropy.apply(features, weight, bias, targets)
+    finally:
+        LinearCrossEntropy.CHUNK = whole
+    torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-10)
+    inputs = (features, weight, bias)
+    for a, b in zip(torch.autograd.grad(3 * ours, inputs), torch.autograd.grad(3 * plain, inputs), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10 * scale)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=6), H=st.integers(1, 3), N=st.integers(1, 6),
+    dtype=st.sampled_from([torch.float32, torch.float64]), seed=st.integers(0, 99),
+)
+def test_packed_lstm_equals_nn_lstm(lengths, H, N, dtype, seed):
+    torch.manual_seed(seed)
+    model = LSTMLM(torch.randn(9, 5), N, H).to(dtype)
+    data = torch.randn(len(lengths), max(lengths), 5, dtype=dtype)
+    h0, c0 = (torch.randn(H, len(lengths), N, dtype=dtype, requires_grad=True) for _ in range(2))
+    packing = pack(torch.tensor(lengths))
+    rows = data.flatten(0, 1)[packing.rows].requires_grad_()
+    out, h, c = model.run_lstm(rows, packing, h0[:, packing.order], c0[:, packing.order])
+    padded = data.flatten(0, 1).index_copy(0, packing.rows, rows).view_as(data)
+    packed = pack_padded_sequence(padded, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
+    expected, (h_n, c_n) = model.lstm(packed, (h0, c0))
+    expected, _ = pad_packed_sequence(expected, batch_first=True)
+    expected = (expected.flatten(0, 1)[packing.rows], h_n[:, packing.order], c_n[:, packing.order])
+    close = {"rtol": 1e-5, "atol": 1e-5 if dtype == torch.float32 else 1e-11}
+    for ours, theirs in zip((out, h, c), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, **close)
+    weights = [torch.randn_like(x) for x in expected]
+    inputs = [rows, h0, c0, *model.lstm.parameters()]
+    ours, theirs = (
+        torch.autograd.grad(sum((w * x).sum() for w, x in zip(weights, xs, strict=True)), inputs)
+        for xs in ((out, h, c), expected)
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, **close)
+
+
+def test_bfloat16_stays_close_to_float32(attention, stories):
+    model = make_model(attention, dtype=torch.float32)
+    exact, _ = summed_nats(model, *collate_stories(stories))
+    exact_grads = gradients(model, exact)
+    model.precision = torch.bfloat16
+    rough, _ = summed_nats(model, *collate_stories(stories))
+    assert abs(rough.item() / exact.item() - 1) < 0.01
+    for a, b in zip(exact_grads, gradients(model, rough), strict=True):
+        assert torch.cosine_similarity(a.flatten(), b.flatten(), 0) > 0.99
+
+
+def test_pieces_with_the_state_carried_over_equal_the_whole(model, stories):
+    whole, _ = summed_nats(model, *collate_stories(stories))
+    for length in (1, 2, 4, 100):
+        total, state = 0.0, None
+        for inputs, targets, lengths in pieces(stories, length):
+            assert inputs.shape[1] <= length
+            nats, state = summed_nats(model, inputs, targets, lengths, state and state.first(len(inputs)))
+            total += nats.item()
+        assert math.isclose(total, whole.item(), rel_tol=1e-12)
+
+
+def test_collate_pads_inputs_with_0_and_targets_with_minus_100():
+    inputs, targets, lengths = collate_stories([[1, 7, 2], [1, 5, 6, 8, 2]])
+    assert inputs.tolist() == [[1, 7, 0, 0], [1, 5, 6, 8]]
+    assert targets.tolist() == [[7, 2, -100, -100], [5, 6, 8, 2]]
+    assert lengths.tolist() == [2, 4]
+    assert {inputs.dtype, targets.dtype, lengths.dtype} == {torch.int64}
+
+
+@given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=200), B=st.integers(1, 9), seed=st.integers(0, 9))
+def test_batches_hold_every_story_once(lengths, B, seed):
+    stories = [[0] * n for n in lengths]
+    batches = shuffled_batches(stories, B, torch.Generator().manual_seed(seed))
+    assert sorted(n for batch in batches for n in batch) == list(range(len(lengths)))
+    assert max(map(len, batches)) <= B
+
+
+def test_batches_hold_stories_of_similar_length_in_random_order():
+    stories = [[0] * (1 + i % 97) for i in range(2000)]
+    batches = shuffled_batches(stories, 10, torch.Generator().manual_seed(0))
+    spread = [max(len(stories[i]) for i in batch) - min(len(stories[i]) for i in batch) for batch in batches]
+    assert sum(spread) / len(spread) < 10  # of 97
+    assert batches != shuffled_batches(stories, 10, torch.Generator().manual_seed(1))
+    assert batches == shuffled_batches(stories, 10, torch.Generator().manual_seed(0))
+
+
+def test_rows_of_given_vectors_stay_bit_equal_and_the_others_train(model, stories):
+    given_rows = [i for i in range(3, 40) if not 10 <= i < 20]
+    before = model.embedding.weight.detach().clone()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    everything = [[1, *range(3, 40), 2], [1, 0, 5, 2]]
+    for _ in range(3):
+        train_step(model, optimizer, everything, 512)
+    after = model.embedding.weight.detach()
+    assert torch.equal(before[given_rows], after[given_rows])
+    moved = (before != after).any(1)
+    assert moved[10:20].all()
+    assert moved[:2].all()  # <unk> and <bos>; <eos> is never an input
+
+
+def test_all_zero_rows_are_drawn_and_special_rows_keep_their_values():
+    embeddings = torch.randn(20, 5)
+    embeddings[0] = embeddings[12] = 0
+    model = LSTMLM(embeddings, 4, 1)
+    assert torch.equal(model.embedding.weight[:3], embeddings[:3])
+    assert model.embedding.weight[12].any()
+
+
+def test_attention_halves_the_lstm_and_keeps_the_output_layer():
+    plain, attending = make_model(None), make_model("dot")
+    assert attending.lstm.hidden_size * 2 == plain.lstm.hidden_size == 12
+    assert attending.output.weight.shape == plain.output.weight.shape
+    assert isinstance(attending.lstm, torch.nn.LSTM)
+
+
+def test_the_gradient_step_clips_the_norm_to_one(stories, monkeypatch):
+    model, norms = make_model(), []
+
+    class Watch(torch.optim.SGD):
+        def step(self):
+            norms.append(torch.stack([p.grad.norm() for p in model.parameters()]).norm().item())
+
+    with torch.no_grad():
+        model.output.weight *= 100
+    train_step(model, Watch(model.parameters(), lr=1.0), stories, 4)
+    assert len(norms) == 3  # 10 positions in pieces of 4
+    assert math.isclose(norms[0], 1.0, rel_tol=1e-4)
+    assert all(norm < 1.0001 for norm in norms)
+
+
+def test_overfits_twenty_stories():
+    stories = make_stories([3 + i % 9 for i in range(20)], 60, seed=3)
+    for attention in (None, "dot"):
+        torch.manual_seed(0)
+        model = LSTMLM(torch.zeros(60, 16), 64, 2, attention)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for _ in range(150):
+            train_step(model, optimizer, stories, 512)
+        # The first words of the stories are a draw out of twenty: that alone cannot be learned.
+        tokens = sum(len(story) - 1 for story in stories)
+        assert compute_loss(model, stories, 20) < 1.2 * 20 * math.log(20) / tokens
