@@ -53,9 +53,7 @@ class UserError(Exception):
     """Something that the user can mend. `main` prints it as one line and exits with status 2."""
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Text: what a person types or a raw corpus holds -> tokens, and back
-# ---------------------------------------------------------------------------------------------------------
+# ---- Text: what a person types or a raw corpus holds -> tokens, and back --------------------------------------------
 
 # Typographic marks and the ASCII ones that the corpora and GloVe have instead (NFKC turns U+2026 into `...`).
 PLAIN_MARKS = str.maketrans(
@@ -140,9 +138,7 @@ def detokenize(tokens: list[str], cased: bool = False) -> str:
     return "".join(writer.add(token) for token in tokens)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Corpora: files -> stories -> vocabulary, word vectors and ids
-# ---------------------------------------------------------------------------------------------------------
+# ---- Corpora: files -> stories -> vocabulary, word vectors and ids --------------------------------------------------
 
 END_OF_STORY = re.compile(r"(?<!\S)(?:<\|endoftext\|>|<eos>)(?!\S)")
 # A WikiText article begins ` = Title = ` between blank lines; ` = = Section = = ` is part of it, and so is a
@@ -304,9 +300,7 @@ def tokenize_corpus(
     return encode(read_stories(corpus_file, how, cased), token2idx)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Minibatches
-# ---------------------------------------------------------------------------------------------------------
+# ---- Minibatches ----------------------------------------------------------------------------------------------------
 
 
 # YOUR CODE HERE: BEGIN (2)
@@ -350,9 +344,7 @@ def pieces(batch: list[list[int]], length: int) -> Iterator[tuple[Tensor, Tensor
         yield inputs[:alive, part], targets[:alive, part], (lengths[:alive] - start).clamp(max=length)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# The packed LSTM
-# ---------------------------------------------------------------------------------------------------------
+# ---- The packed LSTM ------------------------------------------------------------------------------------------------
 
 
 class Packing(NamedTuple):
@@ -463,9 +455,7 @@ class State(NamedTuple):
         return State(self.h[:, :count].detach(), self.c[:, :count].detach(), self.past[:count].detach())
 
 
-# ---------------------------------------------------------------------------------------------------------
-# The model
-# ---------------------------------------------------------------------------------------------------------
+# ---- The model ------------------------------------------------------------------------------------------------------
 
 
 class LSTMLM(nn.Module):
@@ -597,9 +587,7 @@ class LSTMLM(nn.Module):
     # YOUR CODE HERE: END
 
 
-# ---------------------------------------------------------------------------------------------------------
-# The loss
-# ---------------------------------------------------------------------------------------------------------
+# ---- The loss -------------------------------------------------------------------------------------------------------
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -677,9 +665,7 @@ def compute_loss(model: LSTMLM, stories: list[list[int]], batch_size: int, progr
 # YOUR CODE HERE: END
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Training
-# ---------------------------------------------------------------------------------------------------------
+# ---- Training -------------------------------------------------------------------------------------------------------
 
 WARM_UP = 50  # steps over which the learning rate rises to -lr
 UNK_RATE = 0.5  # how often a word that the training corpus has once is shown as <unk>, which else is never seen
@@ -776,8 +762,8 @@ def optimise(run: "Run", stories: list[list[int]], valid: list[list[int]], token
                 bar.set_postfix_str(f"epoch {epoch}, loss {nats / count:.3f}", refresh=False)
                 bar.update(count)
                 if run.step % args.valid_every == 0 and number < len(batches):
-                    run.report(epoch, compute_loss(model, valid, args.B))
-            run.report(epoch, compute_loss(model, valid, args.B))
+                    run.report(epoch, valid)
+            run.report(epoch, valid)
             if args.patience and epoch - run.best_epoch >= args.patience:
                 tqdm.write(f"stopped early: no better valid loss for {args.patience} epochs (-patience)")
                 break
@@ -801,10 +787,12 @@ class Run:
         """Add a minibatch to the training loss since the last report."""
         self.nats, self.tokens = self.nats + nats, self.tokens + tokens
 
-    def report(self, epoch: int, valid: float) -> None:
-        """Print and log the losses (nats per token); save the model if its valid loss is the best so far."""
-        now, better = time.perf_counter(), valid < self.best
-        loss, rate = self.nats / max(1, self.tokens), self.tokens / (now - self.since)
+    def report(self, epoch: int, stories: list[list[int]]) -> None:
+        """Print and log the losses (nats per token); save the model if that on the valid stories is the best yet."""
+        now = time.perf_counter()
+        loss, rate = self.nats / self.tokens, self.tokens / (now - self.since)
+        valid = compute_loss(self.model, stories, self.args.B)
+        better = valid < self.best
         record = {"mode": "train", "epoch": epoch, "step": self.step, "train_nats": loss, "valid_nats": valid,
                   "tokens_per_s": round(rate, 1), "seconds": round(now - self.started, 1), "best": better}
         line = f"epoch {epoch}, step {self.step}: train {loss:.4f} nats (perplexity {safe_exp(loss):.2f}), "
@@ -847,9 +835,7 @@ def draw_curve(path: Path, records: list[dict]) -> None:
     atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=120))
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Sampling
-# ---------------------------------------------------------------------------------------------------------
+# ---- Sampling -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -885,7 +871,7 @@ def next_probabilities(logits: Tensor, counts: Tensor, sampling: Sampling = Samp
     """
     logits = logits - sampling.fpenalty * counts
     logits[[UNK, BOS]] = -math.inf
-    probs = torch.softmax((logits - logits.max()) / (sampling.temperature or 1.0), 0)
+    probs = torch.softmax((logits - logits.max()) / max(sampling.temperature or 1.0, 1e-6), 0)
     if sampling.top_k:
         probs = keep(probs, probs.argsort(descending=True, stable=True)[: sampling.top_k])
     if sampling.top_p < 1:
@@ -974,9 +960,7 @@ def choose(probs: Tensor, sampling: Sampling, generator: torch.Generator | None 
 # YOUR CODE HERE: END
 
 
-# ---------------------------------------------------------------------------------------------------------
-# The interactive modes
-# ---------------------------------------------------------------------------------------------------------
+# ---- The interactive modes ------------------------------------------------------------------------------------------
 
 HELP = """\
 Type the beginning of a story to see what may come next. An empty line is the very beginning. Commands:
@@ -1031,7 +1015,7 @@ def understand(text: str, loaded: "Loaded", quiet: bool) -> list[int]:
 
 def use(args: argparse.Namespace) -> None:
     """A prompt loop that shows the most probable next tokens."""
-    loaded, sampling = load_for_generation(args), sampling_of(args)
+    loaded, sampling = load_for_generation(args), args.sampling
     if not args.json and args.text is None and sys.stdin.isatty():
         print(HELP)
     generator, seed = seeded(args)
@@ -1076,7 +1060,7 @@ def command(text: str, sampling: Sampling) -> Sampling:
 
 def prompt(args: argparse.Namespace) -> None:
     """Continue what the person types, `-samples` times, as readable text that appears as it is generated."""
-    loaded, sampling = load_for_generation(args), sampling_of(args)
+    loaded, sampling = load_for_generation(args), args.sampling
     for text in read_prompts(args, "prompt> "):
         ids = understand(text, loaded, args.json)
         _, seed = seeded(args)
@@ -1135,9 +1119,7 @@ def looping(ids: list[int], longest: int = 50) -> int:
     return 0
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Evaluation
-# ---------------------------------------------------------------------------------------------------------
+# ---- Evaluation -----------------------------------------------------------------------------------------------------
 
 
 # YOUR CODE HERE: BEGIN (7)
@@ -1183,9 +1165,7 @@ def evaluate(args: argparse.Namespace) -> None:
             print(f"  not comparable: the model was trained on {loaded.facts['train_corpus']}, this is other text")
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Files: the checkpoint, and writing without ever leaving half a file
-# ---------------------------------------------------------------------------------------------------------
+# ---- Files: the checkpoint, and writing without ever leaving half a file --------------------------------------------
 
 FORMAT, VERSION = "lstlm", 1
 
@@ -1293,9 +1273,7 @@ def load_model(path: Path, device: torch.device, precision: torch.dtype, args: a
     return Loaded(model.to(device).eval(), config, words, token2idx, content["facts"])
 
 
-# ---------------------------------------------------------------------------------------------------------
-# The command line
-# ---------------------------------------------------------------------------------------------------------
+# ---- The command line -----------------------------------------------------------------------------------------------
 
 DEFAULT_GLOVE = DATA / "glove.6B" / "glove.6B.100d.txt"
 CORPORA = {
@@ -1378,11 +1356,6 @@ def load_for_generation(args: argparse.Namespace) -> Loaded:
     return load_model(args.model, choose_device(args.device), torch.float32, args)
 
 
-def sampling_of(args: argparse.Namespace) -> Sampling:
-    """The sampling flags as one value."""
-    return Sampling(args.greedy, args.fpenalty, args.temperature, args.top_k, args.top_p, args.min_p)
-
-
 def seeded(args: argparse.Namespace) -> tuple[torch.Generator, int]:
     """A random generator and its seed: `-seed`, or one drawn now."""
     seed = args.seed if args.seed is not None else int.from_bytes(os.urandom(3), "big")
@@ -1421,99 +1394,87 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"lstlm.py: error: {message} (lstlm.py -h lists the flags)\n")
 
 
+def make_parser() -> Parser:
+    """All modes and flags, in groups; the help of each flag says its default."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser("lstlm.py", description=__doc__, formatter_class=layout, allow_abbrev=False)
+    mode = parser.add_argument_group("what to do, one of").add_mutually_exclusive_group(required=True)
+    for function in (train, use, prompt, evaluate):
+        text = function.__doc__.splitlines()[0]
+        mode.add_argument(f"-{function.__name__}", dest="run", action="store_const", const=function, help=text)
+    add_model_and_file_flags(parser)
+    add_training_flags(parser.add_argument_group("training").add_argument)
+    add_sampling_flags(parser.add_argument_group("choosing the next token").add_argument)
+    return parser
+
+
+def add_model_and_file_flags(p: Parser) -> None:
+    """Flags that say what the model is and where the files are."""
+    add = p.add_argument_group("the model (only -train needs these; one that disagrees is an error)").add_argument
+    add("-H", type=positive, help="LSTM layers (default 2)")
+    add("-N", type=positive, help="size of each layer's hidden and cell state (default 512)")
+    add("-VSize", type=positive, help="words of the vocabulary, the most frequent ones (default 10000)")
+    add("-a", action="store_const", const="dot", help="attention over earlier states of size N/2 (default none)")
+    add("-EDim", type=positive, help="learn word vectors of this size, without GloVe (default GloVe's size, else 100)")
+    add("-dropout", type=float, help="share of each layer's outputs dropped in training (default 0)")
+    add("-cased", action="store_true", default=None, help="keep upper case (default all lower case)")
+    add("-glove_only", action="store_true", help="a word without a GloVe vector is <unk> (default it learns one)")
+    add = p.add_argument_group("files (defaults are beside lstlm.py or in ../data, from whatever folder)").add_argument
+    path = {"type": Path, "metavar": "PATH"}
+    add("-model", **path, default=HW04 / "code" / "lm_model.pt", help="to write or read (default lm_model.pt)")
+    add("-embeddings_file", **path, help=f"GloVe vectors (default {DEFAULT_GLOVE.name} if it is there, else none)")
+    add("-train_corpus", **path, help=f"(default {CORPORA['tiny'][0]}, where that is missing {CORPORA['sample'][0]})")
+    add("-valid_corpus", **path, help=f"(default {CORPORA['tiny'][1]}, likewise {CORPORA['sample'][1]})")
+    add("-test_corpus", **path, nargs="+", help="what -evaluate measures (default the valid and the train corpus)")
+    add("-stories", choices=("auto", "line", "eos", "article"), default="auto", help="they end with the line, at <eos> "
+        "or <|endoftext|>, before a ' = Title = ' (default auto: what the file has)")
+    add("-trace", type=Path, metavar="FILE", help="add what is typed and printed to this file (default none)")
+    add("-json", action="store_true", help="print one JSON object a line (default text for people)")
+    add = p.add_argument_group("machine").add_argument
+    add("-seed", type=int, help="of all that is random (default 0 for -train, else drawn and printed)")
+    add("-device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(default auto: cuda if it is there)")
+    add("-precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the large products in training and "
+        "evaluation (default auto: bf16 where the hardware has it)")
+
+
+def add_training_flags(add) -> None:
+    """Flags of -train."""
+    add("-E", type=positive, default=5, help="epochs (default 5)")
+    add("-B", type=positive, default=32, help="stories in a minibatch (default 32)")
+    add("-lr", type=float, default=2e-3, help="highest learning rate of Adam (default 0.002)")
+    add("-bptt", type=positive, default=512, help="cut stories after so many tokens, state carried over (default 512)")
+    add("-patience", type=int, default=3, help="stop after so many epochs that brought nothing (default 3; 0 never)")
+    add("-valid_every", type=positive, default=250, metavar="STEPS",
+        help="steps from one look at the valid loss to the next (default 250)")
+
+
+def add_sampling_flags(add) -> None:
+    """Flags of -use and -prompt."""
+    add("-greedy", action="store_true", help="take the most probable one (default draw at random)")
+    add("-fpenalty", type=float, default=0.0, help="off a token's score for each time it was said, -2 to 2 (default 0)")
+    add("-temperature", type=float, default=1.0, help="below 1 safer, above 1 wilder, 0 greedy (default 1)")
+    add("-top_k", type=int, default=0, help="only the k most probable (default 0: all)")
+    add("-top_p", type=float, default=1.0, help="only the most probable that make up this share (default 1)")
+    add("-min_p", type=float, default=0.0, help="only those with this share of the best one's chance (default 0)")
+    add("-max_tokens", type=positive, default=200, help="end a continuation after so many (default 200)")
+    add("-samples", type=positive, default=1, metavar="K", help="continuations of each prompt (default 1)")
+    add("-continue", dest="continue_", action="store_true", help="feed text and continuation back until <eos>, a loop, "
+        f"or {ROUNDS} rounds (default one round)")
+    add("-text", help="the words to start from (default typed, or read line by line from a pipe)")
+
+
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line, checked as far as it can be without looking at files."""
-    layout = argparse.RawDescriptionHelpFormatter
-    p = Parser("lstlm.py", description=__doc__, formatter_class=layout, allow_abbrev=False)
-    mode = p.add_argument_group("what to do (one of)").add_mutually_exclusive_group(required=True)
-    for function, text in ((train, "train a model"), (use, "show the most probable next tokens"),
-                           (prompt, "continue a text"), (evaluate, "measure the loss on corpora")):
-        name = function.__name__
-        mode.add_argument(f"-{name}", dest="run", action="store_const", const=function, help=text)
-    for add in (add_model_flags, add_data_flags, add_training_flags, add_sampling_flags, add_other_flags):
-        add(p)
-    args = p.parse_args(argv)
+    parser = make_parser()
+    args = parser.parse_args(argv)
     if not 0 < args.lr < math.inf:
-        p.error(f"-lr {args.lr}: needs a number above 0")
+        parser.error(f"-lr {args.lr}: give a number above 0")
     if args.dropout is not None and not 0 <= args.dropout < 1:
-        p.error(f"-dropout {args.dropout}: needs a number from 0 to below 1")
+        parser.error(f"-dropout {args.dropout}: give a number from 0 to below 1")
     if args.a and args.N and args.N % 2:
-        p.error(f"-N {args.N} with -a: attention halves the LSTM's size, so give an even N")
-    sampling_of(args)
+        parser.error(f"-N {args.N} with -a: attention halves the LSTM's size, so give an even number")
+    args.sampling = Sampling(args.greedy, args.fpenalty, args.temperature, args.top_k, args.top_p, args.min_p)
     return args
-
-
-def add_model_flags(p: argparse.ArgumentParser) -> None:
-    g = p.add_argument_group("the model (in the other modes the checkpoint knows; a flag that disagrees is an error)")
-    g.add_argument("-H", type=positive, help="LSTM layers (default 2)")
-    g.add_argument("-N", type=positive, help="size of a layer's hidden and cell state (default 512)")
-    g.add_argument("-VSize", type=positive, help="words in the vocabulary, the most frequent ones (default 10000)")
-    g.add_argument("-a", action="store_const", const="dot", help="attention over earlier states of size N/2 "
-                   "(default: none)")
-    g.add_argument("-EDim", type=positive, help="learn word vectors of this size instead of using GloVe's "
-                   "(default: GloVe's size, or 100 without a GloVe file)")
-    g.add_argument("-dropout", type=float, help="share of each layer's outputs dropped in training (default 0)")
-    g.add_argument("-cased", action="store_true", default=None, help="keep upper case (default: all lower case)")
-    g.add_argument("-glove_only", action="store_true", help="words without a GloVe vector become <unk> (default: "
-                   "they get a learned vector)")
-
-
-def add_data_flags(p: argparse.ArgumentParser) -> None:
-    g = p.add_argument_group("files")
-    g.add_argument("-model", type=Path, default=HW04 / "code" / "lm_model.pt", metavar="PATH",
-                   help="the model to write or read (default lm_model.pt beside lstlm.py)")
-    g.add_argument("-embeddings_file", type=Path, metavar="PATH",
-                   help="GloVe vectors (default ../data/glove.6B/glove.6B.100d.txt if it is there, else none)")
-    g.add_argument("-train_corpus", type=Path, metavar="PATH", help=f"(default ../data/{CORPORA['tiny'][0]}; "
-                   "where that is missing, the embedded sample)")
-    g.add_argument("-valid_corpus", type=Path, metavar="PATH", help=f"(default ../data/{CORPORA['tiny'][1]}; "
-                   "likewise)")
-    g.add_argument("-test_corpus", type=Path, nargs="+", metavar="PATH",
-                   help="what -evaluate measures (default: the valid corpus and the train corpus)")
-    g.add_argument("-stories", choices=("auto", "line", "eos", "article"), default="auto", help="where a story ends: "
-                   "at each line, at <eos> or <|endoftext|>, before a ' = Title = ' (default auto: by what is there)")
-    g.add_argument("-trace", type=Path, metavar="FILE", help="add all that is typed and printed to this file "
-                   "(default: none)")
-    g.add_argument("-json", action="store_true", help="print one JSON object a line (default: text for people)")
-
-
-def add_training_flags(p: argparse.ArgumentParser) -> None:
-    g = p.add_argument_group("training")
-    g.add_argument("-E", type=positive, default=5, help="epochs (default 5)")
-    g.add_argument("-B", type=positive, default=32, help="stories in a minibatch (default 32)")
-    g.add_argument("-lr", type=float, default=2e-3, help="highest learning rate of Adam (default 0.002)")
-    g.add_argument("-bptt", type=positive, default=512, help="longer stories are learned in pieces of so many "
-                   "tokens, the state carried over (default 512)")
-    g.add_argument("-patience", type=int, default=3, help="stop after so many epochs without a better valid loss "
-                   "(default 3; 0: never)")
-    g.add_argument("-valid_every", type=positive, default=250, metavar="STEPS",
-                   help="also look at the valid loss every so many minibatches (default 250)")
-
-
-def add_sampling_flags(p: argparse.ArgumentParser) -> None:
-    g = p.add_argument_group("choosing the next token")
-    g.add_argument("-greedy", action="store_true", help="take the most probable one (default: draw at random)")
-    g.add_argument("-fpenalty", type=float, default=0.0, help="take this from a token's score for each time it was "
-                   "said, -2 to 2 (default 0)")
-    g.add_argument("-temperature", type=float, default=1.0, help="below 1 safer, above 1 wilder, 0 greedy (default 1)")
-    g.add_argument("-top_k", type=int, default=0, help="only the k most probable (default 0: all)")
-    g.add_argument("-top_p", type=float, default=1.0, help="only the most probable that make up this share (default 1)")
-    g.add_argument("-min_p", type=float, default=0.0, help="only those with this share of the most probable one's "
-                   "probability (default 0: all)")
-    g.add_argument("-max_tokens", type=positive, default=200, help="end a continuation after so many (default 200)")
-    g.add_argument("-samples", type=positive, default=1, metavar="K", help="continuations of each prompt (default 1)")
-    g.add_argument("-continue", dest="continue_", action="store_true", help="feed text and continuation back until "
-                   f"<eos>, a loop, or {ROUNDS} rounds (default: one round)")
-    g.add_argument("-text", help="the words to start from (default: typed, or read line by line from a pipe)")
-
-
-def add_other_flags(p: argparse.ArgumentParser) -> None:
-    g = p.add_argument_group("machine")
-    g.add_argument("-seed", type=int, help="of all that is random (default: 0 in training; else drawn and printed)")
-    g.add_argument("-device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
-                   help="(default auto: a CUDA GPU if there is one, else the CPU)")
-    g.add_argument("-precision", choices=("auto", "fp32", "bf16"), default="auto", help="of large products in training "
-                   "and evaluation (default auto: bf16 where the hardware multiplies it, else fp32)")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -1543,7 +1504,7 @@ def start_trace(args: argparse.Namespace, argv: list[str] | None, stack: context
     if not args.trace:
         return lambda line: None
     try:
-        file = stack.enter_context(open(args.trace, "a", encoding="utf-8"))
+        file = stack.enter_context(args.trace.open("a", encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{args.trace}: cannot be written ({error.strerror}); give another -trace file") from None
     print("$ python lstlm.py", *(sys.argv[1:] if argv is None else argv), file=file)

@@ -1,0 +1,305 @@
+"""The four modes as a person or a script runs them: a process with pipes, its output and its exit status."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import lstlm
+import pytest
+import torch
+
+PROGRAM = Path(lstlm.__file__)
+SAMPLE = PROGRAM.parent.parent / "data" / "sample"
+SMALL = ["-H", "1", "-N", "32", "-EDim", "16", "-E", "2", "-lr", "0.02", "-seed", "0"]
+
+
+def run(*args, text: str | bytes = "", cwd: Path | None = None):
+    """Run lstlm.py with standard input from a pipe."""
+    data = text.encode() if isinstance(text, str) else text
+    done = subprocess.run([sys.executable, PROGRAM, *map(str, args)], input=data, capture_output=True, cwd=cwd)
+    done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
+    return done
+
+
+def check_error(done, *words: str, status: int = 2) -> None:
+    """One clear line on standard error that has all the words, and the exit status of a user's mistake."""
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip() and "\r" not in line]
+    assert len(lines) == 1, done.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a small corpus and a model trained on it through the command line."""
+    path = tmp_path_factory.mktemp("cli")
+    stories = (SAMPLE / "train.tokens").read_text().splitlines(keepends=True)
+    (path / "train.tokens").write_text("".join(stories[:120]))
+    (path / "valid.tokens").write_text("".join(stories[120:140]))
+    done = run("-train", *SMALL, "-train_corpus", path / "train.tokens", "-valid_corpus", path / "valid.tokens",
+               "-model", path / "m.pt", "-valid_every", "3", "-trace", path / "trace.txt")
+    assert done.returncode == 0, done.stderr
+    (path / "train.out").write_text(done.stdout)
+    return path
+
+
+@pytest.fixture
+def corpora(folder):
+    """Flags that name the small corpora."""
+    return ["-train_corpus", folder / "train.tokens", "-valid_corpus", folder / "valid.tokens"]
+
+
+def test_train_reports_logs_and_keeps_the_best(folder):
+    out = (folder / "train.out").read_text()
+    assert re.search(r"vocabulary: [\d,]+ words and 3 special tokens, vectors of size 16", out)
+    assert "120 stories" in out
+    reports = re.findall(r"epoch (\d), step (\d): train [\d.]+ nats \(perplexity [\d.]+\), valid ([\d.]+)", out)
+    assert [(int(e), int(s)) for e, s, _ in reports] == [(1, 3), (1, 4), (2, 6), (2, 8)]
+    records = [json.loads(line) for line in (folder / "m.log.jsonl").read_text().splitlines()]
+    assert records[0]["event"] == "start"
+    assert [round(r["valid_nats"], 4) for r in records[1:]] == [float(v) for *_, v in reports]
+    assert records[-1]["valid_nats"] < records[1]["valid_nats"]  # it learns
+    saved = torch.load(folder / "m.pt", weights_only=True)
+    assert saved["facts"]["valid_nats"] == min(r["valid_nats"] for r in records[1:])
+    assert (folder / "trace.txt").read_text() == "$ python lstlm.py " + " ".join(
+        ["-train", *SMALL, "-train_corpus", str(folder / "train.tokens"), "-valid_corpus", str(folder / "valid.tokens"),
+         "-model", str(folder / "m.pt"), "-valid_every", "3", "-trace", str(folder / "trace.txt")]) + "\n" + out
+    assert not list(folder.glob(".*"))
+
+
+def test_evaluate_gives_the_valid_loss_of_the_training(folder, corpora):
+    done = run("-evaluate", "-model", folder / "m.pt", *corpora, "-json")
+    assert done.returncode == 0, done.stderr
+    valid, train = map(json.loads, done.stdout.splitlines())
+    assert valid["corpus"].endswith("valid.tokens")
+    assert train["corpus"].endswith("train.tokens")
+    saved = torch.load(folder / "m.pt", weights_only=True)["facts"]["valid_nats"]
+    assert valid["nats"] == pytest.approx(saved, abs=1e-6)
+    assert valid["ppl"] == pytest.approx(2.718281828 ** valid["nats"], rel=1e-6)
+    assert set(valid) == {"mode", "corpus", "nats", "ppl", "bpc", "n_tokens", "unk_share", "tokens_per_s"}
+    assert valid["n_tokens"] == sum(
+        len(line.split()) + 1 for line in (folder / "valid.tokens").read_text().splitlines())
+    table = run("-evaluate", "-model", folder / "m.pt", *corpora)
+    assert f"{valid['nats']:8.4f}" in table.stdout
+    assert "not comparable" not in table.stdout
+
+
+def test_bits_per_character_by_hand(folder, tmp_path):
+    corpus = tmp_path / "corpus"
+    corpus.write_text("the zyxzy .\nonce upon a time .\n")
+    row = json.loads(run("-evaluate", "-model", folder / "m.pt", "-test_corpus", corpus, "-json").stdout)
+    bits = row["nats"] * 10 / 0.6931471805599453 + 5 * 4.754887502163469  # log2(27) for each letter of zyxzy
+    assert row["n_tokens"] == 10
+    assert row["unk_share"] == 0.1
+    assert row["bpc"] == pytest.approx(bits / (len("the zyxzy .") + 1 + len("once upon a time .") + 1))
+    assert "not comparable" in run("-evaluate", "-model", folder / "m.pt", "-test_corpus", corpus).stdout
+
+
+def test_use_through_a_pipe(folder):
+    typed = "once upon a\nthe zyzzybird\n\n:fp 9\n:help\n:quit\nno\n"
+    done = run("-use", "-greedy", "-model", folder / "m.pt", text=typed)
+    assert done.returncode == 0, done.stderr
+    assert "tokens: once upon a\nnext:   time\n" in done.stdout
+    assert re.search(r"^ +time +\d+\.\d% █", done.stdout, re.M)
+    assert "[zyzzybird is unknown" in done.stdout
+    assert "starting from <bos>" in done.stdout
+    assert "-fpenalty 9.0: give a number from -2 to 2" in done.stdout
+    assert "tokens: no" not in done.stdout
+
+
+def test_use_in_json(folder):
+    done = run("-use", "-model", folder / "m.pt", "-json", text="once upon a\n")
+    record = json.loads(done.stdout)
+    assert record["mode"] == "use"
+    assert record["text"] == "once upon a"
+    assert record["tokens"][0] == "time"
+    assert len(record["tokens"]) == len(record["probs"]) == 10
+    assert record["probs"] == sorted(record["probs"], reverse=True)
+
+
+def test_prompt_greedy_twice_is_the_same_and_sampling_follows_the_seed(folder):
+    greedy = [run("-prompt", "-greedy", "-model", folder / "m.pt", "-text", "once upon a time").stdout for _ in "12"]
+    assert greedy[0] == greedy[1]
+    assert "Once upon a time" in greedy[0]
+    first = run("-prompt", "-model", folder / "m.pt", "-text", "the", "-json")
+    seed = json.loads(first.stdout)["seed"]
+    again = run("-prompt", "-model", folder / "m.pt", "-text", "the", "-json", "-seed", seed)
+    assert first.stdout == again.stdout
+
+
+def test_prompt_samples_and_max_tokens(folder):
+    flags = ["-samples", 3, "-max_tokens", 7, "-json", "-seed", 4]
+    done = run("-prompt", "-model", folder / "m.pt", *flags, text="the\na\n")
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [r["seed"] for r in records] == [4, 5, 6] * 2
+    assert all(len(r["tokens"]) == len(r["probs"]) <= 7 for r in records)
+    assert all(0 < p <= 1 for r in records for p in r["probs"])
+    assert not {"<unk>", "<bos>"} & {token for r in records for token in r["tokens"]}
+
+
+def test_continue_ends_for_one_of_its_three_reasons(folder):
+    loop = run("-prompt", "-greedy", "-continue", "-fpenalty", "-2", "-max_tokens", 9, "-model", folder / "m.pt",
+               "-text", "the the the", "-json")
+    assert json.loads(loop.stdout)["ended"].startswith("a loop: ")
+    rounds = run("-prompt", "-continue", "-temperature", "50", "-top_k", "200", "-max_tokens", 2, "-seed", 1,
+                 "-model", folder / "m.pt", "-text", "the", "-json")
+    record = json.loads(rounds.stdout)
+    assert record["ended"] in ("20 rounds of 2 tokens", "<eos>")
+    assert (record["ended"] == "<eos>") == (record["tokens"][-1] == "<eos>") == (len(record["tokens"]) < 40)
+
+
+def test_prompts_that_are_odd_but_fine(folder):
+    unknown = run("-prompt", "-model", folder / "m.pt", "-text", "zyx qwv", "-max_tokens", 3)
+    assert unknown.returncode == 0
+    assert unknown.stdout.count("is unknown") == 2
+    empty = run("-prompt", "-model", folder / "m.pt", "-text", "", "-max_tokens", 3)
+    assert "starting from <bos>" in empty.stdout
+    escape = run("-prompt", "-model", folder / "m.pt", "-max_tokens", 3, text="\x1b[31mred\x07\n")
+    assert escape.returncode == 0
+    assert "\x1b" not in escape.stdout
+    assert "\x07" not in escape.stdout
+
+
+def test_a_prompt_of_a_hundred_thousand_tokens(folder):
+    text = "the cat " * 50_000 + "\n"
+    done = run("-prompt", "-greedy", "-max_tokens", 3, "-json", "-model", folder / "m.pt", text=text)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["tokens"]) <= 3
+
+
+def test_training_again_keeps_the_earlier_model(folder, corpora):
+    shutil.copy(folder / "m.pt", folder / "again.pt")
+    before = (folder / "again.pt").read_bytes()
+    done = run("-train", *SMALL, *corpora, "-model", folder / "again.pt", "-E", 1)
+    assert "is now in" in done.stdout
+    assert (folder / "again.prev.pt").read_bytes() == before
+    assert (folder / "again.pt").read_bytes() != before
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(folder, corpora):
+    weights = []
+    for name, seed in (("s1", 0), ("s2", 0), ("s3", 1)):
+        run("-train", *SMALL, *corpora, "-dropout", 0.2, "-a", "-seed", seed, "-model", folder / f"{name}.pt")
+        weights.append(torch.load(folder / f"{name}.pt", weights_only=True)["weights"])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(weights[0]["output.weight"], weights[2]["output.weight"])
+
+
+def test_glove_vectors_on_the_command_line(folder, corpora, tmp_path):
+    glove = tmp_path / "glove.txt"
+    glove.write_text("the 0.25 1 2\n. -1 0.5 3\n")
+    done = run("-train", "-H", 1, "-N", 8, "-E", 1, *corpora, "-embeddings_file", glove, "-model", folder / "g.pt")
+    assert "2 from glove.txt" in done.stdout
+    saved = torch.load(folder / "g.pt", weights_only=True)
+    row = saved["weights"]["embedding.weight"][saved["words"].index("the")]
+    assert torch.equal(row, torch.tensor([0.25, 1, 2]))
+    assert "note: the corpus has" in done.stdout
+
+
+def test_the_embedded_sample_stands_in_and_says_so(tmp_path):
+    """As in a fresh clone: the program and the sample, but no other data."""
+    for part in ("code/lstlm.py", "data/sample/train.tokens", "data/sample/valid.tokens"):
+        (tmp_path / "hw04" / part).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROGRAM.parent.parent / part, tmp_path / "hw04" / part)
+    for split in ("train", "valid"):  # the first stories are enough here
+        path = tmp_path / "hw04" / "data" / "sample" / f"{split}.tokens"
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:30]))
+    program = tmp_path / "hw04" / "code" / "lstlm.py"
+    done = subprocess.run([sys.executable, program, "-train", "-H", "1", "-N", "8", "-E", "1"], capture_output=True,
+                          text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "embedded sample" in lines[0]
+    assert "embedded sample" in lines[-1]
+    assert "note: no" in done.stdout  # GloVe file
+    saved = torch.load(tmp_path / "hw04" / "code" / "lm_model.pt", weights_only=True)
+    assert saved["facts"]["sample"] is True
+    done = subprocess.run([sys.executable, program, "-evaluate"], capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr
+    assert "valid.tokens" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["-fpenalty", "3"], ["-fpenalty 3.0", "-2 to 2"]),
+        (["-N", "7", "-a"], ["-N 7", "even"]),
+        (["-H", "0"], ["-H", "at least 1"]),
+        (["-top_p", "0"], ["-top_p 0.0"]),
+        (["-lr", "0"], ["-lr 0.0"]),
+        (["-dropout", "1"], ["-dropout 1.0"]),
+        (["-train_corpus", "no/such/file"], ["no/such/file", "No such file"]),
+        (["-valid_corpus", "/"], ["/", "directory"]),
+        (["-embeddings_file", "no/glove"], ["no/glove", "No such file"]),
+        (["-EDim", "5", "-embeddings_file", "x"], ["-EDim", "-embeddings_file"]),
+        (["-wrong"], ["-wrong"]),
+    ],
+)
+def test_wrong_flags(folder, corpora, flags, words):
+    check_error(run("-train", *corpora, "-model", folder / "none.pt", *flags), *words)
+    assert not (folder / "none.pt").exists()
+
+
+def test_no_mode_at_all():
+    check_error(run(), "-train", "-prompt")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU here")
+def test_no_gpu(folder):
+    check_error(run("-use", "-device", "cuda", "-model", folder / "m.pt"), "-device cuda", "-device cpu")
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_training(folder, corpora):
+    (folder / "file").write_text("")
+    done = run("-train", *corpora, "-model", folder / "file" / "m.pt")
+    check_error(done, "cannot be written", "-model")
+    assert "vocabulary" not in done.stdout
+
+
+def test_a_checkpoint_that_is_none(folder, tmp_path):
+    whole = (folder / "m.pt").read_bytes()
+    for content in (b"", b"hello", whole[: len(whole) // 2], whole[:-10]):
+        (tmp_path / "bad.pt").write_bytes(content)
+        check_error(run("-use", "-model", tmp_path / "bad.pt", text="the\n"), "bad.pt", "-train")
+    check_error(run("-use", "-model", tmp_path / "none.pt"), "none.pt: no such model", "-train")
+    check_error(run("-use", "-model", tmp_path), str(tmp_path))
+    saved = torch.load(folder / "m.pt", weights_only=True)
+    torch.save({**saved, "version": 99}, tmp_path / "new.pt")
+    check_error(run("-evaluate", "-model", tmp_path / "new.pt"), "version 99")
+    saved["weights"]["output.bias"] = torch.zeros(3)
+    torch.save(saved, tmp_path / "shape.pt")
+    check_error(run("-use", "-model", tmp_path / "shape.pt"), "damaged")
+
+
+@pytest.mark.parametrize("flags", [["-N", "64"], ["-H", "2"], ["-a"], ["-VSize", "77"], ["-EDim", "50"], ["-cased"]])
+def test_an_architecture_flag_that_disagrees_names_both_values(folder, flags):
+    value = flags[1] if len(flags) > 1 else ""
+    saved = torch.load(folder / "m.pt", weights_only=True)["config"][flags[0][1:]]
+    check_error(run("-use", "-model", folder / "m.pt", *flags), flags[0], value, str(saved))
+
+
+def test_standard_input_that_is_not_utf8(folder):
+    done = run("-prompt", "-model", folder / "m.pt", "-max_tokens", 2, text=b"na\xefve\n")
+    assert done.returncode in (0, 2)
+    assert "Traceback" not in done.stderr
+
+
+def test_help_says_every_default():
+    text = run("-h").stdout
+    flags = re.findall(r"^  (-\w+)(.*?)(?=^  -|^\w|\Z)", text, re.M | re.S)
+    assert len(flags) > 35
+    for flag, about in flags:
+        if flag not in ("-h", "-train", "-use", "-prompt", "-evaluate"):
+            assert "default" in about, flag
+
+
+def test_output_that_nobody_reads_ends_quietly(folder):
+    command = f"'{sys.executable}' '{PROGRAM}' -prompt -model '{folder}/m.pt' -text the -samples 200 -seed 1 | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert done.stderr == ""
