@@ -197,14 +197,8 @@ def read_stories(path: str | Path, how: str = "auto", cased: bool = False) -> li
 
 
 def build_vocab_and_embeddings(
-    embeddings_file: str | Path | None,
-    corpus_file: str | Path,
-    vsize: int,
-    *,
-    edim: int = 100,
-    glove_only: bool = False,
-    how: str = "auto",
-    cased: bool = False,
+    embeddings_file: str | Path | None, corpus_file: str | Path, vsize: int, *, edim: int = 100,
+    glove_only: bool = False, how: str = "auto", cased: bool = False,
 ) -> tuple[dict[str, int], Tensor, int]:
     """The `vsize` most frequent tokens of the training corpus and their GloVe vectors.
 
@@ -243,48 +237,37 @@ def read_glove(path: str | Path, words: list[str]) -> Tensor:
     are not wanted; the count of numbers is checked on every line. Raises UserError that names the line.
     """
     row_of = {word.encode(): row for row, word in enumerate(words)}
-    rows: dict[int, list[float]] = {}
-    edim = 0
+    vectors, number = np.zeros((len(words), 0), np.float32), 0
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 line = line.rstrip()
-                edim = edim or _glove_size(path, line)
-                if line.count(b" ") != edim:
-                    found = f"{line.count(b' ')} numbers, where line 1 has {edim}"
-                    raise UserError(f"{path}:{number}: {found}; get the file again or delete the line")
-                row = row_of.get(line[: line.index(b" ")])
-                if row is not None and row not in rows:
-                    rows[row] = _glove_numbers(path, number, line)
+                if number == 1:
+                    vectors = np.zeros((len(words), _glove_size(line)), np.float32)
+                if line.count(b" ") != vectors.shape[1]:
+                    raise ValueError(f"{line.count(b' ')} numbers, where line 1 has {vectors.shape[1]}")
+                row = row_of.pop(line[: line.index(b" ")], None)  # the first line of a word counts
+                if row is not None:
+                    vectors[row] = [float(field) for field in line.split(b" ")[1:]]
+                    if not np.isfinite(vectors[row]).all():
+                        raise ValueError("a number that is not finite")
     except OSError as error:
         raise UserError(f"{path}: cannot be read as GloVe vectors ({error.strerror}); give another path") from None
-    if not edim:
+    except ValueError as error:
+        raise UserError(f"{path}:{number}: {error}; delete the line or get the file again") from None
+    if not number:
         raise UserError(f"{path}: an empty file, not GloVe vectors; get it again")
-    vectors = np.zeros((len(words), edim), np.float32)
-    if rows:
-        vectors[list(rows)] = list(rows.values())
     return torch.from_numpy(vectors)
 
 
-def _glove_size(path: str | Path, first_line: bytes) -> int:
-    """The count of numbers on the first line of a GloVe file; raises UserError if it is no such line."""
-    word, *numbers = first_line.split(b" ")
+def _glove_size(line: bytes) -> int:
+    """The count of numbers on the first line of a GloVe file. Raises ValueError if it is no such line."""
+    word, *numbers = line.split(b" ")
     if len(numbers) == 1 and word.isdigit():
-        raise UserError(f"{path}:1: a word2vec header ({first_line.decode()}), not GloVe; delete the line")
+        raise ValueError(f"a word2vec header ({line.decode()}), not GloVe")
     if not numbers:
-        raise UserError(f"{path}:1: not 'word number ... number' as in GloVe files; give another file")
+        raise ValueError("not 'word number ... number' as in GloVe files")
     return len(numbers)
-
-
-def _glove_numbers(path: str | Path, number: int, line: bytes) -> list[float]:
-    """The numbers of one line; raises UserError if one is none or is not finite."""
-    try:
-        values = [float(field) for field in line.split(b" ")[1:]]
-        if not all(map(math.isfinite, values)):
-            raise ValueError("a number that is not finite")
-    except ValueError as error:
-        raise UserError(f"{path}:{number}: {error}; get the file again or delete the line") from None
-    return values
 
 
 def encode(stories: list[list[str]], token2idx: dict[str, int]) -> list[list[int]]:
@@ -293,9 +276,7 @@ def encode(stories: list[list[str]], token2idx: dict[str, int]) -> list[list[int
     return [[BOS, *(get(token, UNK) for token in story), EOS] for story in stories]
 
 
-def tokenize_corpus(
-    corpus_file: str | Path, token2idx: dict[str, int], how: str = "auto", cased: bool = False
-) -> list[list[int]]:
+def tokenize_corpus(corpus_file: str | Path, token2idx: dict[str, int], how="auto", cased=False) -> list[list[int]]:
     """The stories of a corpus file, each a list of ids `<bos> ... <eos>`."""
     return encode(read_stories(corpus_file, how, cased), token2idx)
 
@@ -303,20 +284,18 @@ def tokenize_corpus(
 # ---- Minibatches ----------------------------------------------------------------------------------------------------
 
 
-# YOUR CODE HERE: BEGIN (2)
 def collate_stories(stories: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
     """Stories of ids -> inputs (B, T) padded with 0, targets (B, T) padded with -100, lengths (B,), all int64.
 
     The target at a position is the token after it: inputs are story[:-1], targets story[1:] (handout, item 2).
     """
+    # YOUR CODE HERE: BEGIN (2)
     whole = [torch.tensor(story) for story in stories]
     inputs = pad_sequence([story[:-1] for story in whole], batch_first=True, padding_value=0)
     targets = pad_sequence([story[1:] for story in whole], batch_first=True, padding_value=-100)
     lengths = torch.tensor([len(story) - 1 for story in stories])
     return inputs, targets, lengths  # (B, T), (B, T), (B,)
-
-
-# YOUR CODE HERE: END
+    # YOUR CODE HERE: END
 
 
 def shuffled_batches(stories: list[list[int]], batch_size: int, generator: torch.Generator) -> list[list[int]]:
@@ -467,22 +446,16 @@ class LSTMLM(nn.Module):
     `precision` is the dtype of the large matrix products. `dropout` acts on the output of each LSTM layer.
     """
 
-    def __init__(
-        self,
-        embeddings: Tensor,
-        N: int,
-        H: int,
-        attention: str | None = None,
-        dropout: float = 0.0,
-        precision: torch.dtype = torch.float32,
-    ):
+    def __init__(self, embeddings: Tensor, N: int, H: int, attention: str | None = None, dropout: float = 0.0,
+                 precision: torch.dtype = torch.float32):
         super().__init__()
         if attention and N % 2:
             raise UserError(f"-N {N} with -a: attention halves the LSTM's size, so N must be even")
         V, edim = embeddings.shape
         learned = ~embeddings.any(1)
         learned[: len(SPECIAL)] = False
-        drawn = torch.randn(V, edim) * vector_spread(embeddings[3:])
+        spread = vector_spread(embeddings[3:])
+        drawn = torch.randn(V, edim) * spread
         self.embedding = nn.Embedding.from_pretrained(torch.where(learned[:, None], drawn, embeddings), freeze=False)
         learned[: len(SPECIAL)] = True
         self.register_buffer("learned", learned)
@@ -490,17 +463,20 @@ class LSTMLM(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(N, V)
         self.attention, self.precision = attention, precision
-        self._initialise()
+        self.initialise(spread)
 
-    def _initialise(self) -> None:
-        """Forget gates start open (Jozefowicz et al. 2015), the output layer small, so that training starts soon."""
+    def initialise(self, spread: float) -> None:
+        """Start where the gates feel their input: PyTorch's small weights cost the first 200 steps to grow.
+
+        The products of input and weights have a spread of about 1, for word vectors whose numbers have this `spread`
+        and for states of about 1/2. Forget gates start open (Jozefowicz et al. 2015).
+        """
         N = self.lstm.hidden_size
-        for name, values in self.lstm.named_parameters():
-            if name.startswith("bias_ih"):
-                nn.init.zeros_(values)
-            elif name.startswith("bias_hh"):
-                nn.init.zeros_(values)
-                nn.init.ones_(values[N : 2 * N])
+        for layer, (w_ih, _, b_ih, b_hh) in enumerate(self.lstm.all_weights):
+            nn.init.normal_(w_ih, std=2 / N**0.5 if layer else 1 / (spread * w_ih.shape[1] ** 0.5))
+            nn.init.zeros_(b_ih)
+            nn.init.zeros_(b_hh)
+            nn.init.ones_(b_hh[N : 2 * N])
         nn.init.zeros_(self.output.bias)
 
     def embed(self, tokens: Tensor) -> Tensor:
@@ -508,19 +484,21 @@ class LSTMLM(nn.Module):
         weight = self.embedding.weight
         return F.embedding(tokens, torch.where(self.learned[:, None], weight, weight.detach()))
 
-    # YOUR CODE HERE: BEGIN (1)
     def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
         """Scores (B, T, V) of the next token at each position of inputs (B, T) with lengths (B,); 0 at padding."""
+        # YOUR CODE HERE: BEGIN (1)
         features, packing, _ = self.features(inputs, lengths)  # (R, N)
         logits = self.output(features.to(self.output.weight.dtype))  # (R, V)
         flat = logits.new_zeros(inputs.numel(), logits.shape[1])  # (B * T, V)
         return flat.index_copy(0, packing.rows.to(logits.device), logits).view(*inputs.shape, -1)
+        # YOUR CODE HERE: END
 
     def features(self, inputs: Tensor, lengths: Tensor, state: State | None = None) -> tuple[Tensor, Packing, State]:
         """What the output layer sees at the R real positions: (R, N), their layout, and the state at the end.
 
         `state` is that of an earlier call: the stories go on where they were.
         """
+        # YOUR CODE HERE: BEGIN (1)
         packing = pack(lengths)
         rows, order = packing.rows.to(inputs.device), packing.order.to(inputs.device)
         state = state or self.initial_state(len(inputs))
@@ -535,8 +513,7 @@ class LSTMLM(nn.Module):
             past = torch.cat([past, padded.to(past.dtype)], 1)
         back = order.argsort()
         return hidden, packing, State(h[:, back], c[:, back], past)
-
-    # YOUR CODE HERE: END
+        # YOUR CODE HERE: END
 
     def initial_state(self, stories: int) -> State:
         """The state before the first token: all zeros."""
@@ -568,7 +545,6 @@ class LSTMLM(nn.Module):
         """`x` in the dtype of the large products: bfloat16 where that was chosen, else that of the weights."""
         return x.to(torch.bfloat16) if self.precision == torch.bfloat16 else x
 
-    # YOUR CODE HERE: BEGIN (1a)
     def attend(self, hidden: Tensor, past: Tensor) -> Tensor:
         """Contexts (B, T, N/2): hidden states (B, T, N/2) look back at all strictly earlier ones.
 
@@ -576,6 +552,7 @@ class LSTMLM(nn.Module):
         zeros where there is nothing earlier. `past` (B, P, N/2) are the states before these. Padding stands at
         the end of a story, after all that its real positions look at, so the causal mask hides it as well.
         """
+        # YOUR CODE HERE: BEGIN (1a)
         skip = 0 if past.shape[1] else 1  # the first position of a story has nothing to look at
         queries = hidden[:, skip:]
         keys = torch.cat([past, hidden], 1)[:, :-1]  # (B, P + T - 1, N/2)
@@ -583,8 +560,7 @@ class LSTMLM(nn.Module):
         mask = hidden.new_ones(queries.shape[1], keys.shape[1], dtype=torch.bool).tril(past.shape[1] - 1 + skip)
         context = F.scaled_dot_product_attention(queries, keys, keys, attn_mask=mask)
         return F.pad(context, (0, 0, skip, 0))
-
-    # YOUR CODE HERE: END
+        # YOUR CODE HERE: END
 
 
 # ---- The loss -------------------------------------------------------------------------------------------------------
@@ -639,7 +615,6 @@ def summed_nats(model: LSTMLM, inputs: Tensor, targets: Tensor, lengths: Tensor,
     return LinearCrossEntropy.apply(model.cast(features), output.weight, output.bias, targets), state
 
 
-# YOUR CODE HERE: BEGIN (3)
 @torch.no_grad()
 def compute_loss(model: LSTMLM, stories: list[list[int]], batch_size: int, progress: bool = False) -> float:
     """The mean cross-entropy per target token over all stories, in nats.
@@ -647,6 +622,7 @@ def compute_loss(model: LSTMLM, stories: list[list[int]], batch_size: int, progr
     A mean over tokens, not over batch means, so it does not depend on `batch_size`. Long stories are computed
     in pieces with the state carried over, so nothing is cut or forgotten.
     """
+    # YOUR CODE HERE: BEGIN (3)
     training = model.training
     model.eval()
     by_length = sorted(stories, key=len, reverse=True)
@@ -660,9 +636,7 @@ def compute_loss(model: LSTMLM, stories: list[list[int]], batch_size: int, progr
                 bar.update(int(lengths.sum()))
     model.train(training)
     return total / tokens
-
-
-# YOUR CODE HERE: END
+    # YOUR CODE HERE: END
 
 
 # ---- Training -------------------------------------------------------------------------------------------------------
@@ -671,26 +645,24 @@ WARM_UP = 50  # steps over which the learning rate rises to -lr
 UNK_RATE = 0.5  # how often a word that the training corpus has once is shown as <unk>, which else is never seen
 
 
-# YOUR CODE HERE: BEGIN (4)
 def train_step(model: LSTMLM, optimizer: torch.optim.Optimizer, batch: list[list[int]], bptt: int) -> float:
     """One minibatch of stories: loss, gradient with its norm clipped to 1, update. Returns the summed nats.
 
     Stories longer than `bptt` go on in further pieces, each an update of its own, from the state they have
     reached. A token weighs the same in each piece, so the last piece of a lone long story counts little.
     """
-    total, state, weight = 0.0, None, 0
+    # YOUR CODE HERE: BEGIN (4)
+    total, state, count = 0.0, None, 0
     for inputs, targets, lengths in pieces(batch, bptt):
         optimizer.zero_grad()
         nats, state = summed_nats(model, inputs, targets, lengths, state and state.first(len(inputs)))
-        weight = weight or int(lengths.sum())  # the tokens of the first piece
-        (nats / weight).backward()
+        count = count or int(lengths.sum())  # the tokens of the first piece
+        (nats / count).backward()
         nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
         optimizer.step()
         total += float(nats.detach())
     return total
-
-
-# YOUR CODE HERE: END
+    # YOUR CODE HERE: END
 
 
 def count_targets(stories: list[list[int]], V: int) -> Tensor:
@@ -861,7 +833,6 @@ class Sampling:
                 raise UserError(f"-{name} {getattr(self, name)}: give a number {range_}")
 
 
-# YOUR CODE HERE: BEGIN (5)
 def next_probabilities(logits: Tensor, counts: Tensor, sampling: Sampling = Sampling()) -> Tensor:
     """Scores (V,) of the next token -> probabilities (V,), after all that changes them, in this order:
 
@@ -869,7 +840,9 @@ def next_probabilities(logits: Tensor, counts: Tensor, sampling: Sampling = Samp
     generated, temperature (Ackley et al. 1985), top-k (Fan et al. 2018), top-p (Holtzman et al. 2020), and min-p
     relative to the most probable word (Nguyen et al. 2024).
     """
+    # YOUR CODE HERE: BEGIN (6a)
     logits = logits - sampling.fpenalty * counts
+    # YOUR CODE HERE: END
     logits[[UNK, BOS]] = -math.inf
     probs = torch.softmax((logits - logits.max()) / max(sampling.temperature or 1.0, 1e-6), 0)
     if sampling.top_k:
@@ -878,9 +851,6 @@ def next_probabilities(logits: Tensor, counts: Tensor, sampling: Sampling = Samp
         ranked, order = probs.sort(descending=True, stable=True)
         probs = keep(probs, order[ranked.cumsum(0) - ranked < sampling.top_p])  # the fewest that reach top_p
     return keep(probs, (probs >= sampling.min_p * probs.max()).nonzero()[:, 0])
-
-
-# YOUR CODE HERE: END
 
 
 def keep(probs: Tensor, chosen: Tensor) -> Tensor:
@@ -921,43 +891,35 @@ def next_logits(model: LSTMLM, tokens: list[int], memory: Memory) -> Tensor:
     return memory.logits
 
 
-# YOUR CODE HERE: BEGIN (6)
 def generate_next_token(
-    model: LSTMLM,
-    tokens: list[int],
-    greedy: bool = False,
-    fpenalty: float = 0.0,
-    *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
-    generator: torch.Generator | None = None,
-    state: Memory | None = None,
+    model: LSTMLM, tokens: list[int], greedy: bool = False, fpenalty: float = 0.0, *,
+    generator: torch.Generator | None = None, state: Memory | None = None, **more: float,
 ) -> int:
     """The id that follows the ids `tokens` (the first is `<bos>`), the most probable one or drawn at random.
 
-    A `state` keeps what was computed, so that the next call with more tokens does only the new part.
+    A `state` keeps what was computed, so that the next call with more tokens does only the new part. `more` is
+    temperature, top_k, top_p, min_p as in `Sampling`.
     """
-    sampling = Sampling(greedy, fpenalty, temperature, top_k, top_p, min_p)
+    sampling = Sampling(greedy, fpenalty, **more)
     return choose(next_token_probabilities(model, tokens, sampling, state or Memory()), sampling, generator)
 
 
 def next_token_probabilities(model: LSTMLM, tokens: list[int], sampling: Sampling, memory: Memory) -> Tensor:
     """The probabilities (V,) from which the token after the ids `tokens` is chosen."""
+    # YOUR CODE HERE: BEGIN (5)
     logits = next_logits(model, tokens, memory).cpu()
     counts = torch.bincount(torch.tensor(tokens), minlength=len(logits))  # c(s, w), the prompt included
     return next_probabilities(logits, counts, sampling)
+    # YOUR CODE HERE: END
 
 
 def choose(probs: Tensor, sampling: Sampling, generator: torch.Generator | None = None) -> int:
     """The most probable id, or one drawn from `probs` (V,)."""
+    # YOUR CODE HERE: BEGIN (6)
     if sampling.greedy or sampling.temperature == 0:
         return int(probs.argmax())
     return int(torch.multinomial(probs, 1, generator=generator))
-
-
-# YOUR CODE HERE: END
+    # YOUR CODE HERE: END
 
 
 # ---- The interactive modes ------------------------------------------------------------------------------------------
@@ -1002,15 +964,18 @@ def printable(text: str) -> str:
 
 
 def understand(text: str, loaded: "Loaded", quiet: bool) -> list[int]:
-    """The ids of a typed text; shows the tokens, each unknown one with the nearest word of the vocabulary."""
+    """The ids of a typed text; shows its last tokens, an unknown one with the nearest word of the vocabulary."""
     words = tokenize_text(text, loaded.config.cased)
-    unknown = [word for word in dict.fromkeys(words) if word not in loaded.token2idx]
-    near = {word: difflib.get_close_matches(word, loaded.words[3:], 1, 0.5) for word in unknown[:20]}
     if not quiet:
-        shown = [f"[{word} is unknown{', like ' + near[word][0] if near.get(word) else ''}]" if word in unknown
-                 else word for word in words]
-        print(printable(f"tokens: {' '.join(shown[-60:])}" if words else "no token: starting from <bos>"))
+        shown = [word if word in loaded.token2idx else describe_unknown(word, loaded.words) for word in words[-60:]]
+        print(f"tokens: {'... ' * (len(words) > 60)}{' '.join(shown)}" if words else "no token: starting from <bos>")
     return encode([words], loaded.token2idx)[0][:-1]
+
+
+def describe_unknown(word: str, vocabulary: list[str]) -> str:
+    """How a word that is not in the vocabulary is shown: `[dgo is unknown, like dog]`."""
+    near = difflib.get_close_matches(word, vocabulary[len(SPECIAL) :], 1, 0.5)
+    return f"[{printable(word)} is unknown{''.join(', like ' + other for other in near)}]"
 
 
 def use(args: argparse.Namespace) -> None:
@@ -1104,7 +1069,7 @@ def why_ended(ids: list[int], begin: int, args: argparse.Namespace) -> str | Non
     count = len(ids) - begin
     if ids[-1] == EOS:
         return "<eos>"
-    if args.continue_ and (size := looping(ids)):
+    if args.continue_ and (size := looping(ids[begin:])):
         return f"a loop: {size} tokens said three times over, in round {-(-count // args.max_tokens)}"
     if count >= args.max_tokens * (ROUNDS if args.continue_ else 1):
         return f"{ROUNDS} rounds of {args.max_tokens} tokens" if args.continue_ else f"-max_tokens {args.max_tokens}"
@@ -1122,13 +1087,13 @@ def looping(ids: list[int], longest: int = 50) -> int:
 # ---- Evaluation -----------------------------------------------------------------------------------------------------
 
 
-# YOUR CODE HERE: BEGIN (7)
 def score_corpus(loaded: "Loaded", path: Path, how: str, batch_size: int) -> dict:
     """Nats per token, perplexity, bits per character and more of a corpus file, under a loaded model.
 
     The characters are those of the stories' tokens joined by single spaces, and one for each `<eos>`. So that
     vocabularies can be compared, each `<unk>` pays log2(27) bits more for each letter of the word it stands for.
     """
+    # YOUR CODE HERE: BEGIN (7)
     stories = read_stories(path, how, loaded.config.cased)
     ids = encode(stories, loaded.token2idx)
     started = time.perf_counter()
@@ -1140,9 +1105,7 @@ def score_corpus(loaded: "Loaded", path: Path, how: str, batch_size: int) -> dic
     bits = nats * tokens / math.log(2) + math.log2(27) * sum(map(len, unknown))
     return {"mode": "evaluate", "corpus": str(path), "nats": nats, "ppl": safe_exp(nats), "bpc": bits / characters,
             "n_tokens": tokens, "unk_share": len(unknown) / tokens, "tokens_per_s": round(tokens / seconds, 1)}
-
-
-# YOUR CODE HERE: END
+    # YOUR CODE HERE: END
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -1156,13 +1119,12 @@ def evaluate(args: argparse.Namespace) -> None:
         print(f"{'nats':>8} {'ppl':>9} {'bits/char':>9} {'tokens':>10} {'<unk>':>7} {'tokens/s':>8}  corpus")
     for path in args.test_corpus or [args.valid_corpus, args.train_corpus]:
         row = score_corpus(loaded, path, args.stories, args.B)
-        if args.json:
-            print(json.dumps(row), flush=True)
-            continue
-        print(f"{row['nats']:8.4f} {row['ppl']:9.2f} {row['bpc']:9.4f} {row['n_tokens']:10,} "
-              f"{row['unk_share']:7.2%} {row['tokens_per_s']:8,.0f}  {path}", flush=True)
+        line = (f"{row['nats']:8.4f} {row['ppl']:9.2f} {row['bpc']:9.4f} {row['n_tokens']:10,} "
+                f"{row['unk_share']:7.2%} {row['tokens_per_s']:8,.0f}  {path}")
+        print(json.dumps(row) if args.json else line, flush=True)
         if path.resolve().parent.name != loaded.facts["folder"] and digest(path) != loaded.facts["train_digest"]:
-            print(f"  not comparable: the model was trained on {loaded.facts['train_corpus']}, this is other text")
+            other = f"note: not comparable, as the model was trained on {loaded.facts['train_corpus']}, not {path}"
+            print(other, file=sys.stderr if args.json else sys.stdout)
 
 
 # ---- Files: the checkpoint, and writing without ever leaving half a file --------------------------------------------
@@ -1441,7 +1403,7 @@ def add_training_flags(add) -> None:
     """Flags of -train."""
     add("-E", type=positive, default=5, help="epochs (default 5)")
     add("-B", type=positive, default=32, help="stories in a minibatch (default 32)")
-    add("-lr", type=float, default=2e-3, help="highest learning rate of Adam (default 0.002)")
+    add("-lr", type=float, default=4e-3, help="highest learning rate of Adam (default 0.004)")
     add("-bptt", type=positive, default=512, help="cut stories after so many tokens, state carried over (default 512)")
     add("-patience", type=int, default=3, help="stop after so many epochs that brought nothing (default 3; 0 never)")
     add("-valid_every", type=positive, default=250, metavar="STEPS",
