@@ -225,9 +225,9 @@ def build_vocab_and_embeddings(
 
 
 def vector_spread(vectors: Tensor) -> float:
-    """The standard deviation of the numbers in the given word vectors, rows of zeros aside; 1 where all are."""
+    """The standard deviation of the numbers in the given word vectors, rows of zeros aside; 1 where there is none."""
     known = vectors[vectors.any(1)]
-    return float(known.std()) if len(known) else 1.0
+    return (float(known.std()) if known.numel() > 1 else 0.0) or 1.0
 
 
 def read_glove(path: str | Path, words: list[str]) -> Tensor:

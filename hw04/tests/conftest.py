@@ -1,7 +1,10 @@
 """Fixtures that the tests share."""
 
 import pytest
+import torch
 from small import RAGGED, make_model, make_stories
+
+torch.set_num_threads(1)  # the tensors are tiny, and a second thread would only wait for a busy core
 
 
 @pytest.fixture(params=[None, "dot"], ids=["plain", "attention"])

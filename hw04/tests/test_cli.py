@@ -1,6 +1,8 @@
 """The four modes as a person or a script runs them: a process with pipes, its output and its exit status."""
 
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,15 +15,32 @@ import torch
 
 PROGRAM = Path(lstlm.__file__)
 SAMPLE = PROGRAM.parent.parent / "data" / "sample"
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}  # no waiting for a core that something else uses
 SMALL = ["-H", "1", "-N", "32", "-EDim", "16", "-E", "2", "-B", "4", "-lr", "0.02", "-seed", "0"]
 
 
-def run(*args, text: str | bytes = "", cwd: Path | None = None):
+def run(*args, text: str | bytes = ""):
     """Run lstlm.py with standard input from a pipe."""
     data = text.encode() if isinstance(text, str) else text
-    done = subprocess.run([sys.executable, PROGRAM, *map(str, args)], input=data, capture_output=True, cwd=cwd)
+    done = subprocess.run([sys.executable, PROGRAM, *map(str, args)], input=data, capture_output=True, env=ONE_THREAD)
     done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()
     return done
+
+
+@pytest.fixture
+def call(capfd, monkeypatch):
+    """The same within this process, where the start of a process is not what is tested."""
+
+    def run_main(*args, text: str = ""):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        capfd.readouterr()
+        try:
+            status = lstlm.main([*map(str, args)])
+        except SystemExit as exit:
+            status = exit.code
+        return subprocess.CompletedProcess(args, status, *capfd.readouterr())
+
+    return run_main
 
 
 def check_error(done, *words: str, status: int = 2) -> None:
@@ -89,15 +108,15 @@ def test_evaluate_gives_the_valid_loss_of_the_training(folder, corpora):
     assert "not comparable" not in table.stdout
 
 
-def test_bits_per_character_by_hand(folder, tmp_path):
+def test_bits_per_character_by_hand(call, folder, tmp_path):
     corpus = tmp_path / "corpus"
     corpus.write_text("the zyxzy .\nonce upon a time .\n")
-    row = json.loads(run("-evaluate", "-model", folder / "m.pt", "-test_corpus", corpus, "-json").stdout)
+    row = json.loads(call("-evaluate", "-model", folder / "m.pt", "-test_corpus", corpus, "-json").stdout)
     bits = row["nats"] * 10 / 0.6931471805599453 + 5 * 4.754887502163469  # log2(27) for each letter of zyxzy
     assert row["n_tokens"] == 10
     assert row["unk_share"] == 0.1
     assert row["bpc"] == pytest.approx(bits / (len("the zyxzy .") + 1 + len("once upon a time .") + 1))
-    assert "not comparable" in run("-evaluate", "-model", folder / "m.pt", "-test_corpus", corpus).stdout
+    assert "not comparable" in call("-evaluate", "-model", folder / "m.pt", "-test_corpus", corpus).stdout
 
 
 def test_use_through_a_pipe(folder):
@@ -112,8 +131,8 @@ def test_use_through_a_pipe(folder):
     assert "tokens: no" not in done.stdout
 
 
-def test_use_in_json(folder):
-    done = run("-use", "-model", folder / "m.pt", "-json", text="once upon a\n")
+def test_use_in_json(call, folder):
+    done = call("-use", "-model", folder / "m.pt", "-json", text="once upon a\n")
     record = json.loads(done.stdout)
     assert record["mode"] == "use"
     assert record["text"] == "once upon a"
@@ -132,9 +151,9 @@ def test_prompt_greedy_twice_is_the_same_and_sampling_follows_the_seed(folder):
     assert first.stdout == again.stdout
 
 
-def test_prompt_samples_and_max_tokens(folder):
+def test_prompt_samples_and_max_tokens(call, folder):
     flags = ["-samples", 3, "-max_tokens", 7, "-json", "-seed", 4]
-    done = run("-prompt", "-model", folder / "m.pt", *flags, text="the\na\n")
+    done = call("-prompt", "-model", folder / "m.pt", *flags, text="the\na\n")
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [r["seed"] for r in records] == [4, 5, 6] * 2
     assert all(len(r["tokens"]) == len(r["probs"]) <= 7 for r in records)
@@ -142,24 +161,24 @@ def test_prompt_samples_and_max_tokens(folder):
     assert not {"<unk>", "<bos>"} & {token for r in records for token in r["tokens"]}
 
 
-def test_continue_ends_for_one_of_its_three_reasons(folder):
-    loop = run("-prompt", "-greedy", "-continue", "-fpenalty", "-2", "-max_tokens", 9, "-model", folder / "m.pt",
+def test_continue_ends_for_one_of_its_three_reasons(call, folder):
+    loop = call("-prompt", "-greedy", "-continue", "-fpenalty", "-2", "-max_tokens", 9, "-model", folder / "m.pt",
                "-text", "the the the", "-json")
     assert json.loads(loop.stdout)["ended"].startswith("a loop: ")
-    rounds = run("-prompt", "-continue", "-temperature", "50", "-top_k", "200", "-max_tokens", 2, "-seed", 1,
+    rounds = call("-prompt", "-continue", "-temperature", "50", "-top_k", "200", "-max_tokens", 2, "-seed", 1,
                  "-model", folder / "m.pt", "-text", "the", "-json")
     record = json.loads(rounds.stdout)
     assert record["ended"] in ("20 rounds of 2 tokens", "<eos>")
     assert (record["ended"] == "<eos>") == (record["tokens"][-1] == "<eos>") == (len(record["tokens"]) < 40)
 
 
-def test_prompts_that_are_odd_but_fine(folder):
-    unknown = run("-prompt", "-model", folder / "m.pt", "-text", "zyx qwv", "-max_tokens", 3)
+def test_prompts_that_are_odd_but_fine(call, folder):
+    unknown = call("-prompt", "-model", folder / "m.pt", "-text", "zyx qwv", "-max_tokens", 3)
     assert unknown.returncode == 0
     assert unknown.stdout.count("is unknown") == 2
-    empty = run("-prompt", "-model", folder / "m.pt", "-text", "", "-max_tokens", 3)
+    empty = call("-prompt", "-model", folder / "m.pt", "-text", "", "-max_tokens", 3)
     assert "starting from <bos>" in empty.stdout
-    escape = run("-prompt", "-model", folder / "m.pt", "-max_tokens", 3, text="\x1b[31mred\x07\n")
+    escape = call("-prompt", "-model", folder / "m.pt", "-max_tokens", 3, text="\x1b[31mred\x07\n")
     assert escape.returncode == 0
     assert "\x1b" not in escape.stdout
     assert "\x07" not in escape.stdout
@@ -184,16 +203,17 @@ def test_training_again_keeps_the_earlier_model(folder, corpora):
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(folder, corpora):
     weights = []
     for name, seed in (("s1", 0), ("s2", 0), ("s3", 1)):
-        run("-train", *SMALL, *corpora, "-dropout", 0.2, "-a", "-seed", seed, "-model", folder / f"{name}.pt")
+        flags = ["-E", 1, "-B", 16, "-dropout", 0.2, "-a", "-seed", seed]
+        run("-train", *SMALL, *corpora, *flags, "-model", folder / f"{name}.pt")
         weights.append(torch.load(folder / f"{name}.pt", weights_only=True)["weights"])
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert not torch.equal(weights[0]["output.weight"], weights[2]["output.weight"])
 
 
-def test_glove_vectors_on_the_command_line(folder, corpora, tmp_path):
+def test_glove_vectors_on_the_command_line(call, folder, corpora, tmp_path):
     glove = tmp_path / "glove.txt"
     glove.write_text("the 0.25 1 2\n. -1 0.5 3\n")
-    done = run("-train", "-H", 1, "-N", 8, "-E", 1, *corpora, "-embeddings_file", glove, "-model", folder / "g.pt")
+    done = call("-train", "-H", 1, "-N", 8, "-E", 1, *corpora, "-embeddings_file", glove, "-model", folder / "g.pt")
     assert "2 from glove.txt" in done.stdout
     saved = torch.load(folder / "g.pt", weights_only=True)
     row = saved["weights"]["embedding.weight"][saved["words"].index("the")]
@@ -240,47 +260,47 @@ def test_the_embedded_sample_stands_in_and_says_so(tmp_path):
         (["-wrong"], ["-wrong"]),
     ],
 )
-def test_wrong_flags(folder, corpora, flags, words):
-    check_error(run("-train", *corpora, "-model", folder / "none.pt", *flags), *words)
+def test_wrong_flags(call, folder, corpora, flags, words):
+    check_error(call("-train", *corpora, "-model", folder / "none.pt", *flags), *words)
     assert not (folder / "none.pt").exists()
 
 
-def test_no_mode_at_all():
-    check_error(run(), "-train", "-prompt")
+def test_no_mode_at_all(call):
+    check_error(call(), "-train", "-prompt")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU here")
-def test_no_gpu(folder):
-    check_error(run("-use", "-device", "cuda", "-model", folder / "m.pt"), "-device cuda", "-device cpu")
+def test_no_gpu(call, folder):
+    check_error(call("-use", "-device", "cuda", "-model", folder / "m.pt"), "-device cuda", "-device cpu")
 
 
-def test_a_folder_that_cannot_be_written_is_found_before_training(folder, corpora):
+def test_a_folder_that_cannot_be_written_is_found_before_training(call, folder, corpora):
     (folder / "file").write_text("")
-    done = run("-train", *corpora, "-model", folder / "file" / "m.pt")
+    done = call("-train", *corpora, "-model", folder / "file" / "m.pt")
     check_error(done, "cannot be written", "-model")
     assert "vocabulary" not in done.stdout
 
 
-def test_a_checkpoint_that_is_none(folder, tmp_path):
+def test_a_checkpoint_that_is_none(call, folder, tmp_path):
     whole = (folder / "m.pt").read_bytes()
     for content in (b"", b"hello", whole[: len(whole) // 2], whole[:-10]):
         (tmp_path / "bad.pt").write_bytes(content)
-        check_error(run("-use", "-model", tmp_path / "bad.pt", text="the\n"), "bad.pt", "-train")
-    check_error(run("-use", "-model", tmp_path / "none.pt"), "none.pt: no such model", "-train")
-    check_error(run("-use", "-model", tmp_path), str(tmp_path))
+        check_error(call("-use", "-model", tmp_path / "bad.pt", text="the\n"), "bad.pt", "-train")
+    check_error(call("-use", "-model", tmp_path / "none.pt"), "none.pt: no such model", "-train")
+    check_error(call("-use", "-model", tmp_path), str(tmp_path))
     saved = torch.load(folder / "m.pt", weights_only=True)
     torch.save({**saved, "version": 99}, tmp_path / "new.pt")
-    check_error(run("-evaluate", "-model", tmp_path / "new.pt"), "version 99")
+    check_error(call("-evaluate", "-model", tmp_path / "new.pt"), "version 99")
     saved["weights"]["output.bias"] = torch.zeros(3)
     torch.save(saved, tmp_path / "shape.pt")
-    check_error(run("-use", "-model", tmp_path / "shape.pt"), "damaged")
+    check_error(call("-use", "-model", tmp_path / "shape.pt"), "damaged")
 
 
 @pytest.mark.parametrize("flags", [["-N", "64"], ["-H", "2"], ["-a"], ["-VSize", "77"], ["-EDim", "50"], ["-cased"]])
-def test_an_architecture_flag_that_disagrees_names_both_values(folder, flags):
+def test_an_architecture_flag_that_disagrees_names_both_values(call, folder, flags):
     value = flags[1] if len(flags) > 1 else ""
     saved = torch.load(folder / "m.pt", weights_only=True)["config"][flags[0][1:]]
-    check_error(run("-use", "-model", folder / "m.pt", *flags), flags[0], value, str(saved))
+    check_error(call("-use", "-model", folder / "m.pt", *flags), flags[0], value, str(saved))
 
 
 def test_standard_input_that_is_not_utf8(folder):
@@ -289,8 +309,8 @@ def test_standard_input_that_is_not_utf8(folder):
     assert "Traceback" not in done.stderr
 
 
-def test_help_says_every_default():
-    text = run("-h").stdout
+def test_help_says_every_default(call):
+    text = call("-h").stdout
     flags = re.findall(r"^  (-\w+)(.*?)(?=^  -|^\w|\Z)", text, re.M | re.S)
     assert len(flags) > 35
     for flag, about in flags:
