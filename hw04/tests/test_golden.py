@@ -19,11 +19,11 @@ STORIES = [
     "there was a boat that was afraid of water . it stayed on the sand , and a crab moved in .",
 ]
 GOLDEN = {
-    "once upon a time": "Once upon a time, a small owl could not sleep. So she counted the stars until the sun came up.",
+    "once upon a time": "Once upon a time, a small owl could not sleep. "
+    "So she counted the stars until the sun came up.",
     "one day": "One day, a fox lost his red hat. The wind had it. "
     "The wind gave it back, and the fox said thank you.",
     "there was a boat": "There was a boat that was afraid of water. It stayed on the sand, and a crab moved in.",
-    "the wind had": "The wind had it. The wind gave it back, and the fox said thank you.",
 }
 
 
