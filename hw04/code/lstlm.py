@@ -28,6 +28,7 @@ import re
 import sys
 import time
 import unicodedata
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -60,7 +61,7 @@ PLAIN_MARKS = str.maketrans(
     {**dict.fromkeys("‘’‚‛′`", "'"), **dict.fromkeys("“”„‟«»", '"'), **dict.fromkeys("‐‒–—―⸺⸻−", "-")}
 )
 CLITICS = "n't|'s|'m|'d|'re|'ve|'ll"
-CLITIC_AFTER_WORD = re.compile(rf"(?<=[A-Za-z0-9])((?i:{CLITICS}))(?=(?i:{CLITICS})*(?![A-Za-z0-9]))")
+CLITIC_AFTER_WORD = re.compile(rf"(?<=[A-Za-z0-9])((?i:{CLITICS}))(?=(?i:{CLITICS}){{0,9}}(?![A-Za-z0-9]))")
 TOKEN = re.compile(
     rf"""[A-Za-z0-9]+(?:['-][A-Za-z0-9]+)*  # a word, with inner hyphens or apostrophes: ice-cream, o'clock
     | (?i:{CLITICS})(?![A-Za-z0-9])         # a clitic, parted from its word before
@@ -95,7 +96,7 @@ class Detokenizer:
 
     def __init__(self, cased: bool = False):
         self.cased = cased
-        self.run = ""  # what was written since the last space
+        self.parts: list[str] = []  # what was written since the last space; of a long run the last 16 tokens
         self.open_quotes: set[str] = set()
         self.glue_next = self.sentence_start = True
 
@@ -107,11 +108,15 @@ class Detokenizer:
         text = self._capitalise(token)
         glue = self.glue_next or token.lower() in GLUED_LEFT or (token in QUOTES and not opens)
         glue = glue and self._parts_again(text)
-        self.run = self.run + text if glue else text
+        self.parts = [*self.parts[-15:], text] if glue else [text]
         self.glue_next = opens or token in GLUED_RIGHT
         if token not in QUOTES | {*"([{)]}"}:  # quotes and brackets leave it as it is
             self.sentence_start = token in {".", "!", "?"}
         return text if glue else " " + text
+
+    @property
+    def run(self) -> str:
+        return "".join(self.parts)
 
     def _opens_quote(self, token: str) -> bool:
         """Quotes open and close in turn, but an apostrophe after an s is a possessive: the birds' songs."""
@@ -248,7 +253,8 @@ def read_glove(path: str | Path, words: list[str]) -> Tensor:
                     raise ValueError(f"{line.count(b' ')} numbers, where line 1 has {vectors.shape[1]}")
                 row = row_of.pop(line[: line.index(b" ")], None)  # the first line of a word counts
                 if row is not None:
-                    vectors[row] = [float(field) for field in line.split(b" ")[1:]]
+                    with np.errstate(over="ignore"):
+                        vectors[row] = [float(field) for field in line.split(b" ")[1:]]
                     if not np.isfinite(vectors[row]).all():
                         raise ValueError("a number that is not finite")
     except OSError as error:
@@ -705,7 +711,9 @@ def train(args: argparse.Namespace) -> None:
     print(f"{len(stories):,} stories, {tokens:,} target tokens; valid {sum(len(s) - 1 for s in valid):,}; "
           f"{sum(p.numel() for p in model.parameters()):,} parameters on {device} in {precision}".replace("torch.", ""))
     optimise(run, stories, valid, tokens)
-    print(f"best valid loss {run.best:.4f} nats (perplexity {math.exp(run.best):.2f}), model in {args.model}")
+    if run.best == math.inf:
+        raise UserError(f"-lr {args.lr}: the valid loss was never a number, so nothing was saved; give a smaller -lr")
+    print(f"best valid loss {run.best:.4f} nats (perplexity {safe_exp(run.best):.2f}), model in {args.model}")
     if sample:
         print(sample)
 
@@ -772,10 +780,11 @@ class Run:
         tqdm.write(json.dumps(record) if self.args.json else line)
         append_line(self.log, record)
         self.records.append(record)
-        draw_curve(side_file(self.args.model, ".loss.png"), self.records)
         if better:
             self.best, self.best_epoch = valid, epoch
             self.save(epoch)
+        with contextlib.suppress(OSError):  # the picture is not worth a training
+            draw_curve(side_file(self.args.model, ".loss.png"), self.records)
         self._restart()
 
     def save(self, epoch: int) -> None:
@@ -790,7 +799,7 @@ class Run:
 
 def safe_exp(nats: float) -> float:
     """exp(nats), the perplexity; infinity where that is too large for a float."""
-    return math.exp(nats) if nats < 700 else math.inf
+    return math.exp(nats) if not nats >= 700 else math.inf
 
 
 def draw_curve(path: Path, records: list[dict]) -> None:
@@ -841,10 +850,10 @@ def next_probabilities(logits: Tensor, counts: Tensor, sampling: Sampling = Samp
     relative to the most probable word (Nguyen et al. 2024).
     """
     # YOUR CODE HERE: BEGIN (6a)
-    logits = logits - sampling.fpenalty * counts
+    logits = logits.double() - sampling.fpenalty * counts
     # YOUR CODE HERE: END
     logits[[UNK, BOS]] = -math.inf
-    probs = torch.softmax((logits - logits.max()) / max(sampling.temperature or 1.0, 1e-6), 0)
+    probs = torch.softmax((logits - logits.max()) / (sampling.temperature or 1.0), 0)
     if sampling.top_k:
         probs = keep(probs, probs.argsort(descending=True, stable=True)[: sampling.top_k])
     if sampling.top_p < 1:
@@ -967,7 +976,8 @@ def understand(text: str, loaded: "Loaded", quiet: bool) -> list[int]:
     """The ids of a typed text; shows its last tokens, an unknown one with the nearest word of the vocabulary."""
     words = tokenize_text(text, loaded.config.cased)
     if not quiet:
-        shown = [word if word in loaded.token2idx else describe_unknown(word, loaded.words) for word in words[-60:]]
+        known, shown = loaded.token2idx, words[-60:]
+        shown = [printable(word) if word in known else describe_unknown(word, loaded.words) for word in shown]
         print(f"tokens: {'... ' * (len(words) > 60)}{' '.join(shown)}" if words else "no token: starting from <bos>")
     return encode([words], loaded.token2idx)[0][:-1]
 
@@ -975,7 +985,7 @@ def understand(text: str, loaded: "Loaded", quiet: bool) -> list[int]:
 def describe_unknown(word: str, vocabulary: list[str]) -> str:
     """How a word that is not in the vocabulary is shown: `[dgo is unknown, like dog]`."""
     near = difflib.get_close_matches(word, vocabulary[len(SPECIAL) :], 1, 0.5)
-    return f"[{printable(word)} is unknown{''.join(', like ' + other for other in near)}]"
+    return f"[{printable(word)} is unknown{''.join(', like ' + printable(other) for other in near)}]"
 
 
 def use(args: argparse.Namespace) -> None:
@@ -988,7 +998,8 @@ def use(args: argparse.Namespace) -> None:
         if text.startswith(":"):
             if text.split()[0] in (":quit", ":q"):
                 return
-            sampling = command(text, sampling)
+            with contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout):
+                sampling = command(text, sampling)
             continue
         ids = understand(text, loaded, args.json)
         probs = next_token_probabilities(loaded.model, ids, sampling, Memory())
@@ -997,10 +1008,10 @@ def use(args: argparse.Namespace) -> None:
             tokens, values = zip(*best, strict=True)
             print(json.dumps({"mode": "use", "text": text, "tokens": tokens, "probs": values}), flush=True)
             continue
-        picked = loaded.words[choose(probs, sampling, generator)]
+        picked = printable(loaded.words[choose(probs, sampling, generator)])
         print(f"next:   {picked}" + ("" if sampling.greedy else f"   (drawn, -seed {seed}; the ten most probable:)"))
         for word, p in best:
-            print(f"  {word:>14} {p:6.1%} {'█' * round(40 * p)}")
+            print(f"  {printable(word):>14} {p:6.1%} {'█' * round(40 * p)}")
 
 
 def command(text: str, sampling: Sampling) -> Sampling:
@@ -1112,7 +1123,7 @@ def evaluate(args: argparse.Namespace) -> None:
     """Print how well the model predicts each corpus of `-test_corpus` (by default valid and train)."""
     precision = choose_precision(args.precision, args.device)
     loaded = load_model(args.model, choose_device(args.device), precision, args)
-    if sample := fill_corpora(args, loaded.facts["sample"]):
+    if not args.test_corpus and (sample := fill_corpora(args, loaded.facts["sample"])):
         print(sample, file=sys.stderr)
     if not args.json:
         print(f"{args.model}: V = {len(loaded.words):,}, trained on {loaded.facts['train_corpus']}")
@@ -1188,6 +1199,9 @@ def check_writable(model: Path) -> None:
         model.parent.mkdir(parents=True, exist_ok=True)
         if model.is_dir():
             raise IsADirectoryError(21, "it is a folder")
+        for path in (model, *(side_file(model, ending) for ending in (".prev.pt", ".log.jsonl"))):
+            if path.exists() and not path.is_file():
+                raise OSError(22, f"{path.name} is there and no regular file")
         atomic_write(side_file(model, ".writable"), lambda file: file.write(b"x"))
         side_file(model, ".writable").unlink()
     except OSError as error:
@@ -1211,28 +1225,51 @@ def load_model(path: Path, device: torch.device, precision: torch.dtype, args: a
     if not path.exists():
         raise UserError(f"{path}: no such model; train one with -train, or name another with -model")
     try:
+        if not path.is_file() or zipfile.ZipFile(path).testzip():  # torch.load does not look at the checksums
+            raise ValueError
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["format"] != FORMAT:
+        version = content["version"]
+        if content["format"] != FORMAT or type(version) is not int:
             raise ValueError
     except Exception:
         raise UserError(f"{path}: not a model of lstlm.py, or damaged; train it again with -train") from None
-    if content["version"] != VERSION:
-        found = f"its format has version {content['version']}, this program reads {VERSION}"
+    if version != VERSION:
+        found = f"its format has version {version}, this program reads {VERSION}"
         raise UserError(f"{path}: {found}; use the lstlm.py that wrote it, or train again")
     try:
-        config, words, weights = Config(**content["config"]), content["words"], content["weights"]
+        config, words, weights, facts = (content[key] for key in ("config", "words", "weights", "facts"))
+        config = check_content(config, words, weights, facts)
         embeddings = weights["embedding.weight"].float()
         model = LSTMLM(embeddings, config.N, config.H, config.a, precision=precision)
         model.load_state_dict(weights)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = printable(" ".join(str(error).split()))[:200]
         raise UserError(f"{path}: damaged ({reason}); train it again with -train") from None
     for name, value in asdict(config).items():
         asked = getattr(args, name, None)
         if asked is not None and name != "dropout" and asked != value:
             raise UserError(f"-{name} {asked}: the model {path} has {value}; leave the flag out, or train again")
     token2idx = {word: i for i, word in enumerate(words)}
-    return Loaded(model.to(device).eval(), config, words, token2idx, content["facts"])
+    return Loaded(model.to(device).eval(), config, words, token2idx, facts)
+
+
+def check_content(config: dict, words: list[str], weights: dict[str, Tensor], facts: dict) -> Config:
+    """The hyper-parameters of a checkpoint. Raises ValueError or the like if any part of it cannot be right."""
+    types = {"H": int, "N": int, "EDim": int, "VSize": int, "a": (str, type(None)), "dropout": float, "cased": bool}
+    wrong = [name for name, kind in types.items() if not isinstance(config[name], kind)]
+    wrong += [name for name in ("train_corpus", "train_digest", "folder") if type(facts[name]) is not str]
+    if wrong or type(facts["sample"]) is not bool or config["a"] not in (None, "dot"):
+        raise ValueError(f"a wrong value of {wrong or 'sample or a'}")
+    if not all(type(word) is str for word in words) or tuple(words[:3]) != SPECIAL or len({*words}) != len(words):
+        raise ValueError("its words are no vocabulary")
+    if weights["embedding.weight"].shape != (len(words), config["EDim"]):
+        raise ValueError("its words do not match its weights")
+    if config["H"] != sum(name.startswith("lstm.weight_ih_l") for name in weights):  # before that many layers are built
+        raise ValueError("its layers do not match its weights")
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} is not all finite numbers")
+    return Config(**config)
 
 
 # ---- The command line -----------------------------------------------------------------------------------------------
@@ -1268,6 +1305,8 @@ def choose_precision(name: str, device: str) -> torch.dtype:
 def fill_corpora(args: argparse.Namespace, sample: bool = False) -> str:
     """Fill in the default corpora; returns a line that says so if the embedded sample stands in for them."""
     named = args.train_corpus or args.valid_corpus
+    if bool(args.train_corpus) != bool(args.valid_corpus):
+        raise UserError(f"{named}: -train_corpus and -valid_corpus go together; give the other one too")
     sample = not named and (sample or not (DATA / CORPORA["tiny"][0]).exists())
     train_path, valid_path = (DATA / name for name in CORPORA["sample" if sample else "tiny"])
     if sample and not train_path.exists():
@@ -1344,8 +1383,17 @@ class Tee:
 
 def positive(text: str) -> int:
     """A whole number of at least 1, for argparse."""
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: needs a whole number of at least 1")
+    return whole(text, 1)
+
+
+def whole(text: str, least: int = 0, most: int = 10**9) -> int:
+    """A whole number in this range, for argparse."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number of at least {least} and at most {most}")
     return value
 
 
@@ -1353,7 +1401,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str):
-        self.exit(2, f"lstlm.py: error: {message} (lstlm.py -h lists the flags)\n")
+        self.exit(2, f"lstlm.py: error: {printable(message)} (lstlm.py -h lists the flags)\n")
 
 
 def make_parser() -> Parser:
@@ -1393,7 +1441,7 @@ def add_model_and_file_flags(p: Parser) -> None:
     add("-trace", type=Path, metavar="FILE", help="add what is typed and printed to this file (default none)")
     add("-json", action="store_true", help="print one JSON object a line (default text for people)")
     add = p.add_argument_group("machine").add_argument
-    add("-seed", type=int, help="of all that is random (default 0 for -train, else drawn and printed)")
+    add("-seed", type=whole, help="of all that is random (default 0 for -train, else drawn and printed)")
     add("-device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(default auto: cuda if it is there)")
     add("-precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the large products in training and "
         "evaluation (default auto: bf16 where the hardware has it)")
@@ -1405,7 +1453,7 @@ def add_training_flags(add) -> None:
     add("-B", type=positive, default=32, help="stories in a minibatch (default 32)")
     add("-lr", type=float, default=4e-3, help="highest learning rate of Adam (default 0.004)")
     add("-bptt", type=positive, default=512, help="cut stories after so many tokens, state carried over (default 512)")
-    add("-patience", type=int, default=3, help="stop after so many epochs that brought nothing (default 3; 0 never)")
+    add("-patience", type=whole, default=3, help="stop after so many epochs that brought nothing (default 3; 0 never)")
     add("-valid_every", type=positive, default=250, metavar="STEPS",
         help="steps from one look at the valid loss to the next (default 250)")
 
@@ -1415,7 +1463,7 @@ def add_sampling_flags(add) -> None:
     add("-greedy", action="store_true", help="take the most probable one (default draw at random)")
     add("-fpenalty", type=float, default=0.0, help="off a token's score for each time it was said, -2 to 2 (default 0)")
     add("-temperature", type=float, default=1.0, help="below 1 safer, above 1 wilder, 0 greedy (default 1)")
-    add("-top_k", type=int, default=0, help="only the k most probable (default 0: all)")
+    add("-top_k", type=whole, default=0, help="only the k most probable (default 0: all)")
     add("-top_p", type=float, default=1.0, help="only the most probable that make up this share (default 1)")
     add("-min_p", type=float, default=0.0, help="only those with this share of the best one's chance (default 0)")
     add("-max_tokens", type=positive, default=200, help="end a continuation after so many (default 200)")
@@ -1435,12 +1483,21 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"-dropout {args.dropout}: give a number from 0 to below 1")
     if args.a and args.N and args.N % 2:
         parser.error(f"-N {args.N} with -a: attention halves the LSTM's size, so give an even number")
+    written = [path.resolve() for path in (args.model, args.trace) if path]
+    read = (args.train_corpus, args.valid_corpus, args.embeddings_file, *(args.test_corpus or []))
+    if len({*written}) < len(written) or {*written} & {path.resolve() for path in read if path}:
+        parser.error("-model and -trace need files of their own, which no other flag names")
     args.sampling = Sampling(args.greedy, args.fpenalty, args.temperature, args.top_k, args.top_p, args.min_p)
     return args
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one of the four modes; returns the exit status: 0, 2 for what the user can mend, 130 for Ctrl-C."""
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch asks Linux for large pages: 10 % faster training
+    sys.stdin = sys.stdin or open(os.devnull)  # closed by the caller: `<&-`
+    for stream in (sys.stdout, sys.stderr):
+        if stream:
+            stream.reconfigure(errors="backslashreplace")
     try:
         args = parse_args(argv)
         with contextlib.ExitStack() as stack:
@@ -1448,7 +1505,7 @@ def main(argv: list[str] | None = None) -> int:
             args.run(args)
         return 0
     except UserError as error:
-        print(f"lstlm.py: error: {error}", file=sys.stderr)
+        print(f"lstlm.py: error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nlstlm.py: interrupted", file=sys.stderr)
@@ -1456,8 +1513,13 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # such as in `lstlm.py -prompt | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        print(f"lstlm.py: error: {error}", file=sys.stderr)
+    except OSError as error:  # a full disk, say
+        print(f"lstlm.py: error: {printable(str(error))}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        print("lstlm.py: error: too little memory; make -H, -N, -EDim, -B or -bptt smaller", file=sys.stderr)
         return 1
 
 
@@ -1466,10 +1528,10 @@ def start_trace(args: argparse.Namespace, argv: list[str] | None, stack: context
     if not args.trace:
         return lambda line: None
     try:
-        file = stack.enter_context(args.trace.open("a", encoding="utf-8"))
+        file = stack.enter_context(args.trace.open("a", encoding="utf-8", errors="backslashreplace"))
     except OSError as error:
         raise UserError(f"{args.trace}: cannot be written ({error.strerror}); give another -trace file") from None
-    print("$ python lstlm.py", *(sys.argv[1:] if argv is None else argv), file=file)
+    print("$ python lstlm.py", *map(printable, sys.argv[1:] if argv is None else argv), file=file)
     stack.enter_context(contextlib.redirect_stdout(Tee(sys.stdout, file)))
     return lambda line: print(line, file=file)
 
