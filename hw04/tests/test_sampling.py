@@ -1,6 +1,7 @@
 """Choosing the next token: the penalty's formula, each restriction by hand, and generation step by step."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -110,7 +111,7 @@ def test_incremental_scores_equal_a_full_forward(model):
     for end in (1, 2, 3, 10, 11, 41):
         torch.testing.assert_close(next_logits(model, story[:end], memory), logits[end - 1], rtol=0, atol=1e-12)
         if end == 10:
-            other = memory.copy()
+            other = replace(memory)
     changed = [*story[:10], 5, 6]
     expected = model(torch.tensor([changed]), torch.tensor([12]))[0, -1]
     torch.testing.assert_close(next_logits(model, changed, other), expected, rtol=0, atol=1e-12)
