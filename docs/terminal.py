@@ -22,15 +22,16 @@ def picture(lines: list[str]) -> str:
         for row, line in enumerate(lines)
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" font-size="14" xml:space="preserve"'
-        f' font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,DejaVu Sans Mono,monospace">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" font-size="14"'
+        f' xml:space="preserve" font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,DejaVu Sans Mono,monospace">\n'
         f'<rect width="100%" height="100%" rx="10" fill="#0d1117"/>\n{rows}\n</svg>\n'
     )
 
 
 def main() -> None:
-    text = sys.stdin.read().splitlines()
-    print(picture([part for line in text for part in textwrap.wrap(line, COLUMNS, drop_whitespace=False) or [""]]), end="")
+    lines = sys.stdin.read().splitlines()
+    folded = [part for line in lines for part in textwrap.wrap(line, COLUMNS, drop_whitespace=False) or [""]]
+    print(picture(folded), end="")
 
 
 if __name__ == "__main__":

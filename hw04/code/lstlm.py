@@ -30,8 +30,8 @@ import time
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import PackedSequence, pad_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
 from tqdm import tqdm
 
 SPECIAL = ("<unk>", "<bos>", "<eos>")  # the first three ids of every vocabulary
@@ -86,61 +86,39 @@ def tokenize_text(text: str, cased: bool = False) -> list[str]:
     return TOKEN.findall(CLITIC_AFTER_WORD.sub(r" \1", text if cased else text.lower()))
 
 
-class Detokenizer:
-    """The inverse of `tokenize_text`, one token at a time, for text that is printed while it is generated.
+def detokenized(tokens: Iterable[str], cased: bool = False) -> Iterator[str]:
+    """The inverse of `tokenize_text`, one token at a time: the text to append for each, with its leading space if any.
 
     `tokenize_text(detokenize(t)) == t` for every `t` that `tokenize_text` gives, as a token is written
     without a space only where `tokenize_text` parts it again. Control tokens such as `<unk>` are written as
     they are, and do not come back. With `cased` tokens no capital is added; else those of names are lost.
     """
-
-    def __init__(self, cased: bool = False):
-        self.cased = cased
-        self.parts: list[str] = []  # what was written since the last space; of a long run the last 16 tokens
-        self.open_quotes: set[str] = set()
-        self.glue_next = self.sentence_start = True
-
-    def add(self, token: str) -> str:
-        """The text to append for `token`, with its leading space if it has one."""
-        opens = self._opens_quote(token)
+    run, open_quotes, glue_next, begins = "", set(), True, True  # `run` is what was written since the last space,
+    parts: list[str] = []  # made of these; of a long one the last 16 are enough
+    for token in tokens:
+        # Quotes open and close in turn, but an apostrophe after an s is a possessive: the birds' songs.
+        possessive = token == "'" and token not in open_quotes and run.endswith("s")
+        if token in QUOTES and not possessive:
+            open_quotes ^= {token}
+        opens = token in open_quotes
         # A quotation after a mark begins a sentence (he said, "Come!"), after a word it may be one "word".
-        self.sentence_start |= opens and not self.run[-1:].isalnum()
-        text = self._capitalise(token)
-        glue = self.glue_next or token.lower() in GLUED_LEFT or (token in QUOTES and not opens)
-        glue = glue and self._parts_again(text)
-        self.parts = [*self.parts[-15:], text] if glue else [text]
-        self.glue_next = opens or token in GLUED_RIGHT
+        begins |= opens and not run[-1:].isalnum()
+        goes_on = token in GO_ON and run.endswith(('!"', '?"'))
+        capital = not cased and "a" <= token[:1] <= "z" and (token == "i" or (begins and not goes_on))
+        text = token[0].upper() + token[1:] if capital else token
+        glue = glue_next or token.lower() in GLUED_LEFT or (token in QUOTES and not opens)
+        glue = glue and tokenize_text(run + text, cased) == tokenize_text(run, cased) + tokenize_text(text, cased)
+        parts = [*parts[-15:], text] if glue else [text]
+        run = "".join(parts)
+        yield text if glue else " " + text
+        glue_next = opens or token in GLUED_RIGHT
         if token not in QUOTES | {*"([{)]}"}:  # quotes and brackets leave it as it is
-            self.sentence_start = token in {".", "!", "?"}
-        return text if glue else " " + text
-
-    @property
-    def run(self) -> str:
-        return "".join(self.parts)
-
-    def _opens_quote(self, token: str) -> bool:
-        """Quotes open and close in turn, but an apostrophe after an s is a possessive: the birds' songs."""
-        possessive = token == "'" and token not in self.open_quotes and self.run.endswith("s")
-        if token not in QUOTES or possessive:
-            return False
-        self.open_quotes ^= {token}
-        return token in self.open_quotes
-
-    def _capitalise(self, token: str) -> str:
-        goes_on = token in GO_ON and self.run.endswith(('!"', '?"'))
-        small = self.cased or not "a" <= token[:1] <= "z"
-        begins = token == "i" or (self.sentence_start and not goes_on)
-        return token[0].upper() + token[1:] if begins and not small else token
-
-    def _parts_again(self, text: str) -> bool:
-        apart = tokenize_text(self.run, self.cased) + tokenize_text(text, self.cased)
-        return tokenize_text(self.run + text, self.cased) == apart
+            begins = token in {".", "!", "?"}
 
 
 def detokenize(tokens: list[str], cased: bool = False) -> str:
     """Readable text: spacing, quotes, `do n't` as `don't`, a capital where a sentence begins."""
-    writer = Detokenizer(cased)
-    return "".join(writer.add(token) for token in tokens)
+    return "".join(detokenized(tokens, cased))
 
 
 # ---- Corpora: files -> stories -> vocabulary, word vectors and ids --------------------------------------------------
@@ -248,7 +226,10 @@ def read_glove(path: str | Path, words: list[str]) -> Tensor:
             for number, line in enumerate(file, 1):
                 line = line.rstrip()
                 if number == 1:
-                    vectors = np.zeros((len(words), _glove_size(line)), np.float32)
+                    word, *numbers = line.split(b" ")
+                    if not numbers or (len(numbers) == 1 and word.isdigit()):
+                        raise ValueError("not 'word number ... number' as in GloVe files (a word2vec header?)")
+                    vectors = np.zeros((len(words), len(numbers)), np.float32)
                 if line.count(b" ") != vectors.shape[1]:
                     raise ValueError(f"{line.count(b' ')} numbers, where line 1 has {vectors.shape[1]}")
                 row = row_of.pop(line[: line.index(b" ")], None)  # the first line of a word counts
@@ -264,16 +245,6 @@ def read_glove(path: str | Path, words: list[str]) -> Tensor:
     if not number:
         raise UserError(f"{path}: an empty file, not GloVe vectors; get it again")
     return torch.from_numpy(vectors)
-
-
-def _glove_size(line: bytes) -> int:
-    """The count of numbers on the first line of a GloVe file. Raises ValueError if it is no such line."""
-    word, *numbers = line.split(b" ")
-    if len(numbers) == 1 and word.isdigit():
-        raise ValueError(f"a word2vec header ({line.decode()}), not GloVe")
-    if not numbers:
-        raise ValueError("not 'word number ... number' as in GloVe files")
-    return len(numbers)
 
 
 def encode(stories: list[list[str]], token2idx: dict[str, int]) -> list[list[int]]:
@@ -332,29 +303,23 @@ def pieces(batch: list[list[int]], length: int) -> Iterator[tuple[Tensor, Tensor
 # ---- The packed LSTM ------------------------------------------------------------------------------------------------
 
 
-class Packing(NamedTuple):
-    """Where the R real positions of a padded batch (B, T) stand in the layout of a PackedSequence.
+def pack(lengths: Tensor) -> PackedSequence:
+    """Where the R real positions of a padded batch (B, T) of stories with these lengths (B,) stand when packed.
 
-    That layout (torch.nn.utils.rnn) has first the first position of all stories, the longest story first,
-    then the second position of all stories that have one, and so on: `batch_sizes[t]` rows for position t.
+    `data` (R,) is the place of each packed row in the padded batch, flattened to (B * T): the first position of all
+    stories, the longest story first (`sorted_indices`), then the second position of all that have one, and so on,
+    `batch_sizes[t]` rows for position t.
     """
-
-    rows: Tensor  # (R,) the place of each packed row in the padded batch, flattened to (B * T)
-    batch_sizes: list[int]  # how many stories have a position t
-    order: Tensor  # (B,) the stories, longest first
-    last: Tensor  # (B,) the packed row of each story's last position, in that order
+    lengths = lengths.cpu()
+    places = torch.arange(len(lengths) * int(lengths.max())).view(len(lengths), -1)
+    return pack_padded_sequence(places, lengths, batch_first=True, enforce_sorted=False)
 
 
-def pack(lengths: Tensor) -> Packing:
-    """The packed layout of stories with these lengths (B,), all at least 1."""
-    order = lengths.argsort(descending=True, stable=True)  # (B,)
-    sizes = lengths[order]
-    alive = sizes > torch.arange(int(sizes[0]))[:, None]  # (T, B)
-    position, rank = alive.nonzero(as_tuple=True)  # (R,), (R,) position by position
-    counts = alive.sum(1)  # (T,)
-    first = counts.cumsum(0) - counts  # (T,) the first packed row of each position
-    last = first[sizes - 1] + torch.arange(len(order))
-    return Packing(order[rank] * len(counts) + position, counts.tolist(), order, last)
+def last_rows(batch_sizes: Tensor) -> Tensor:
+    """The packed row (B,) of each story's last position, longest story first."""
+    rank = torch.arange(int(batch_sizes[0]))
+    lengths = (batch_sizes[:, None] > rank).sum(0)
+    return (batch_sizes.cumsum(0) - batch_sizes)[lengths - 1] + rank
 
 
 class PackedLSTMLayer(torch.autograd.Function):
@@ -496,20 +461,20 @@ class LSTMLM(nn.Module):
         features, packing, _ = self.features(inputs, lengths)  # (R, N)
         logits = self.output(features.to(self.output.weight.dtype))  # (R, V)
         flat = logits.new_zeros(inputs.numel(), logits.shape[1])  # (B * T, V)
-        return flat.index_copy(0, packing.rows.to(logits.device), logits).view(*inputs.shape, -1)
+        return flat.index_copy(0, packing.data.to(logits.device), logits).view(*inputs.shape, -1)
         # YOUR CODE HERE: END
 
-    def features(self, inputs: Tensor, lengths: Tensor, state: State | None = None) -> tuple[Tensor, Packing, State]:
-        """What the output layer sees at the R real positions: (R, N), their layout, and the state at the end.
+    def features(self, inputs: Tensor, lengths: Tensor, state: State | None = None):
+        """What the output layer sees at the R real positions: (R, N), their `pack` layout, and the state at the end.
 
         `state` is that of an earlier call: the stories go on where they were.
         """
         # YOUR CODE HERE: BEGIN (1)
         packing = pack(lengths)
-        rows, order = packing.rows.to(inputs.device), packing.order.to(inputs.device)
+        rows, _, order, back = (x.to(inputs.device) for x in packing)
         state = state or self.initial_state(len(inputs))
         words = self.embed(inputs.flatten()[rows])  # (R, EDim)
-        hidden, h, c = self.run_lstm(words, packing, state.h[:, order], state.c[:, order])  # (R, N), 2 x (H, B, N)
+        hidden, h, c = self.run_lstm(words, packing.batch_sizes, state.h[:, order], state.c[:, order])  # (R, N)
         hidden, past = self.dropout(hidden), state.past
         if self.attention:
             padded = hidden.new_zeros(inputs.numel(), hidden.shape[1]).index_copy(0, rows, hidden)
@@ -517,7 +482,6 @@ class LSTMLM(nn.Module):
             context = self.attend(padded, past.to(padded.dtype))
             hidden = torch.cat([hidden, context.flatten(0, 1).index_select(0, rows)], 1)  # (R, N): [h ; c]
             past = torch.cat([past, padded.to(past.dtype)], 1)
-        back = order.argsort()
         return hidden, packing, State(h[:, back], c[:, back], past)
         # YOUR CODE HERE: END
 
@@ -527,23 +491,21 @@ class LSTMLM(nn.Module):
         zeros = self.output.weight.new_zeros(lstm.num_layers, stories, lstm.hidden_size)
         return State(zeros, zeros, zeros.new_zeros(stories, 0, lstm.hidden_size))
 
-    def run_lstm(self, data: Tensor, packing: Packing, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Packed rows (R, EDim) and states (H, B, N) through all layers: (R, N), and the states at the end."""
+    def run_lstm(self, data: Tensor, sizes: Tensor, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Packed rows (R, EDim), sizes[t] for position t, and states (H, B, N) -> (R, N), and the states at the end."""
         if data.device.type != "cpu":  # cuDNN has a fast LSTM of its own for packed sequences
-            packed = PackedSequence(data, torch.tensor(packing.batch_sizes))
+            packed = PackedSequence(data, sizes)
             with torch.autocast(data.device.type, self.precision, enabled=self.precision != torch.float32):
                 packed, (h, c) = self.lstm(packed, (h0, c0))
             return packed.data, h, c
-        final_h, final_c = [], []
+        final_h, final_c, last = [], [], last_rows(sizes)
         for layer, (w_ih, w_hh, b_ih, b_hh) in enumerate(self.lstm.all_weights):
             if layer:
                 data = F.dropout(data, self.lstm.dropout, self.training)
             w_ih, w_hh, bias = (self.cast(x) for x in (w_ih, w_hh, b_ih + b_hh))
             gates = F.linear(self.cast(data), w_ih, bias)  # (R, 4N) all input products at once
-            data, c = PackedLSTMLayer.apply(
-                gates, w_hh, self.cast(h0[layer]), c0[layer], packing.batch_sizes, packing.last
-            )
-            final_h.append(data[packing.last].to(c.dtype))
+            data, c = PackedLSTMLayer.apply(gates, w_hh, self.cast(h0[layer]), c0[layer], sizes.tolist(), last)
+            final_h.append(data[last].to(c.dtype))
             final_c.append(c)
         return data, torch.stack(final_h), torch.stack(final_c)
 
@@ -617,7 +579,7 @@ def summed_nats(model: LSTMLM, inputs: Tensor, targets: Tensor, lengths: Tensor,
     """The cross-entropy summed over the real positions of a padded batch, in nats, and the state at its end."""
     output = model.output
     features, packing, state = model.features(inputs.to(output.weight.device), lengths, state)
-    targets = targets.flatten()[packing.rows].to(output.weight.device)
+    targets = targets.flatten()[packing.data].to(output.weight.device)
     return LinearCrossEntropy.apply(model.cast(features), output.weight, output.bias, targets), state
 
 
@@ -633,7 +595,7 @@ def compute_loss(model: LSTMLM, stories: list[list[int]], batch_size: int, progr
     model.eval()
     by_length = sorted(stories, key=len, reverse=True)
     total, tokens = 0.0, sum(len(story) - 1 for story in stories)
-    with tqdm(total=tokens, unit=" tokens", disable=not progress, leave=False) as bar:
+    with tqdm(total=tokens, unit=" tokens", disable=None if progress else True, leave=False) as bar:
         for start in range(0, len(by_length), batch_size):
             state = None
             for inputs, targets, lengths in pieces(by_length[start : start + batch_size], PIECE):
@@ -671,21 +633,11 @@ def train_step(model: LSTMLM, optimizer: torch.optim.Optimizer, batch: list[list
     # YOUR CODE HERE: END
 
 
-def count_targets(stories: list[list[int]], V: int) -> Tensor:
-    """How often each id (V,) is a target in the stories."""
-    return torch.bincount(torch.tensor([token for story in stories for token in story[1:]]), minlength=V)
-
-
 def hide_rare(counts: Tensor, generator: torch.Generator) -> list[int]:
     """What each id is shown as in this epoch: itself, or `<unk>` for a random half of the words seen once."""
     hidden = (counts == 1) & (torch.rand(len(counts), generator=generator) < UNK_RATE)
+    hidden[: len(SPECIAL)] = False  # a corpus of one story has one <eos>
     return torch.where(hidden, UNK, torch.arange(len(counts))).tolist()
-
-
-@torch.no_grad()
-def start_from_frequencies(model: LSTMLM, counts: Tensor) -> None:
-    """Let the output layer's bias say how frequent each word is, so that training need not begin with that."""
-    model.output.bias.copy_(((counts + 0.5) / (counts + 0.5).sum()).log())
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -697,14 +649,14 @@ def train(args: argparse.Namespace) -> None:
     """Train a model on `-train_corpus`, keep the best one by valid loss, log and show how it goes."""
     args.seed = args.seed or 0
     torch.manual_seed(args.seed)
-    device, precision = choose_device(args.device), choose_precision(args.precision, args.device)
+    precision = choose_precision(args.precision, device := choose_device(args.device))
     check_writable(args.model)
     sample = fill_corpora(args)
     if sample:
         print(sample)
     token2idx, embeddings, config = training_vocabulary(args)
-    stories = tokenize_corpus(args.train_corpus, token2idx, args.stories, args.cased)
-    valid = tokenize_corpus(args.valid_corpus, token2idx, args.stories, args.cased)
+    stories = tokenize_corpus(args.train_corpus, token2idx, args.stories, config.cased)
+    valid = tokenize_corpus(args.valid_corpus, token2idx, args.stories, config.cased)
     model = LSTMLM(embeddings, config.N, config.H, config.a, config.dropout, precision).to(device)
     run = Run(args, model, config, list(token2idx), describe_training(args, precision, sample))
     tokens = sum(len(story) - 1 for story in stories)
@@ -721,8 +673,9 @@ def train(args: argparse.Namespace) -> None:
 def optimise(run: "Run", stories: list[list[int]], valid: list[list[int]], tokens: int) -> None:
     """The loop over epochs and minibatches; ends early after `-patience` epochs without a better valid loss."""
     args, model = run.args, run.model
-    counts = count_targets(stories, model.output.out_features)
-    start_from_frequencies(model, counts)
+    counts = torch.bincount(torch.tensor([i for story in stories for i in story[1:]]), minlength=len(run.words))
+    with torch.no_grad():  # the bias says how frequent each word is, so that training need not begin with that
+        model.output.bias.copy_(((counts + 0.5) / (counts + 0.5).sum()).log())
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     steps = args.E * -(-len(stories) // args.B)
     bar = tqdm(total=args.E * tokens, unit=" tokens", unit_scale=True, mininterval=0.5 if sys.stderr.isatty() else 60)
@@ -738,7 +691,7 @@ def optimise(run: "Run", stories: list[list[int]], valid: list[list[int]], token
                 batch = [[shown[token] for token in stories[story]] for story in batch]
                 count = sum(len(story) - 1 for story in batch)
                 nats = train_step(model, optimizer, batch, args.bptt)
-                run.count(nats, count)
+                run.nats, run.tokens = run.nats + nats, run.tokens + count
                 bar.set_postfix_str(f"epoch {epoch}, loss {nats / count:.3f}", refresh=False)
                 bar.update(count)
                 if run.step % args.valid_every == 0 and number < len(batches):
@@ -755,17 +708,10 @@ class Run:
     def __init__(self, args: argparse.Namespace, model: LSTMLM, config: "Config", words: list[str], facts: dict):
         self.args, self.model, self.config, self.words, self.facts = args, model, config, words, facts
         self.step, self.best, self.best_epoch, self.records = 0, math.inf, 0, []
-        self.started = time.perf_counter()
+        self.nats, self.tokens = 0.0, 0  # since the last report
+        self.started = self.since = time.perf_counter()
         self.log = side_file(args.model, ".log.jsonl")
         append_line(self.log, {"event": "start", **asdict(config), **facts})
-        self._restart()
-
-    def _restart(self) -> None:
-        self.nats, self.tokens, self.since = 0.0, 0, time.perf_counter()
-
-    def count(self, nats: float, tokens: int) -> None:
-        """Add a minibatch to the training loss since the last report."""
-        self.nats, self.tokens = self.nats + nats, self.tokens + tokens
 
     def report(self, epoch: int, stories: list[list[int]]) -> None:
         """Print and log the losses (nats per token); save the model if that on the valid stories is the best yet."""
@@ -777,7 +723,7 @@ class Run:
                   "tokens_per_s": round(rate, 1), "seconds": round(now - self.started, 1), "best": better}
         line = f"epoch {epoch}, step {self.step}: train {loss:.4f} nats (perplexity {safe_exp(loss):.2f}), "
         line += f"valid {valid:.4f} ({safe_exp(valid):.2f}), {rate:,.0f} tokens/s{', saved' if better else ''}"
-        tqdm.write(json.dumps(record) if self.args.json else line)
+        tqdm.write(to_json(record) if self.args.json else line, file=self.args.out)
         append_line(self.log, record)
         self.records.append(record)
         if better:
@@ -785,7 +731,7 @@ class Run:
             self.save(epoch)
         with contextlib.suppress(OSError):  # the picture is not worth a training
             draw_curve(side_file(self.args.model, ".loss.png"), self.records)
-        self._restart()
+        self.nats, self.tokens, self.since = 0.0, 0, time.perf_counter()
 
     def save(self, epoch: int) -> None:
         """Replace the model file; the one of an earlier run is kept beside it when the first is saved."""
@@ -852,7 +798,7 @@ def next_probabilities(logits: Tensor, counts: Tensor, sampling: Sampling = Samp
     # YOUR CODE HERE: BEGIN (6a)
     logits = logits.double() - sampling.fpenalty * counts
     # YOUR CODE HERE: END
-    logits[[UNK, BOS]] = -math.inf
+    logits = logits.index_fill(0, torch.tensor([UNK, BOS]), -math.inf)
     probs = torch.softmax((logits - logits.max()) / (sampling.temperature or 1.0), 0)
     if sampling.top_k:
         probs = keep(probs, probs.argsort(descending=True, stable=True)[: sampling.top_k])
@@ -868,19 +814,13 @@ def keep(probs: Tensor, chosen: Tensor) -> Tensor:
     return kept / kept.sum()
 
 
+@dataclass
 class Memory:
     """What was computed of a growing sequence of ids, so that each further token costs one step of the LSTM."""
 
-    def __init__(self):
-        self.tokens: list[int] = []
-        self.state: State | None = None
-        self.logits: Tensor | None = None  # (V,) the scores after the last of `tokens`
-
-    def copy(self) -> "Memory":
-        """Another continuation of the same beginning."""
-        other = Memory()
-        other.tokens, other.state, other.logits = list(self.tokens), self.state, self.logits
-        return other
+    tokens: list[int] = field(default_factory=list)
+    state: State | None = None
+    logits: Tensor | None = None  # (V,) the scores after the last of `tokens`
 
 
 @torch.inference_mode()
@@ -889,7 +829,7 @@ def next_logits(model: LSTMLM, tokens: list[int], memory: Memory) -> Tensor:
     if memory.tokens != tokens[: len(memory.tokens)]:
         memory.tokens, memory.state = [], None
     new = torch.tensor([tokens[len(memory.tokens) :]], device=model.output.weight.device)
-    bar = tqdm(total=new.shape[1], desc="reading", unit=" tokens", leave=False, disable=new.shape[1] < 5000)
+    bar = tqdm(total=new.shape[1], desc="reading", unit=" tokens", leave=False, disable=new.shape[1] < 5000 or None)
     with bar:
         for part in new.split(PIECE, 1):
             if part.shape[1]:
@@ -990,10 +930,10 @@ def describe_unknown(word: str, vocabulary: list[str]) -> str:
 
 def use(args: argparse.Namespace) -> None:
     """A prompt loop that shows the most probable next tokens."""
-    loaded, sampling = load_for_generation(args), args.sampling
+    loaded, sampling = load_model(args), args.sampling
     if not args.json and args.text is None and sys.stdin.isatty():
         print(HELP)
-    generator, seed = seeded(args)
+    generator = torch.Generator().manual_seed(seed := choose_seed(args))
     for text in read_prompts(args, "words> "):
         if text.startswith(":"):
             if text.split()[0] in (":quit", ":q"):
@@ -1006,7 +946,8 @@ def use(args: argparse.Namespace) -> None:
         best = [(loaded.words[i], float(probs[i])) for i in probs.topk(min(10, len(probs))).indices if probs[i] > 0]
         if args.json:
             tokens, values = zip(*best, strict=True)
-            print(json.dumps({"mode": "use", "text": text, "tokens": tokens, "probs": values}), flush=True)
+            record = {"mode": "use", "text": text, "tokens": tokens, "probs": values}
+            print(to_json(record), file=args.out, flush=True)
             continue
         picked = printable(loaded.words[choose(probs, sampling, generator)])
         print(f"next:   {picked}" + ("" if sampling.greedy else f"   (drawn, -seed {seed}; the ten most probable:)"))
@@ -1036,11 +977,10 @@ def command(text: str, sampling: Sampling) -> Sampling:
 
 def prompt(args: argparse.Namespace) -> None:
     """Continue what the person types, `-samples` times, as readable text that appears as it is generated."""
-    loaded, sampling = load_for_generation(args), args.sampling
+    loaded, sampling = load_model(args), args.sampling
     for text in read_prompts(args, "prompt> "):
         ids = understand(text, loaded, args.json)
-        _, seed = seeded(args)
-        start = Memory()
+        seed, start = choose_seed(args), Memory()
         for sample in range(args.samples):
             if not args.json and not sampling.greedy:
                 print(f"-- seed {seed + sample}")
@@ -1051,26 +991,28 @@ def complete(
     args: argparse.Namespace, loaded: "Loaded", sampling: Sampling, ids: list[int], start: Memory, seed: int
 ) -> None:
     """Generate and print one continuation of `ids`; with `-continue`, feed it back until it ends or loops."""
-    generator, ids = torch.Generator().manual_seed(seed), list(ids)
-    next_logits(loaded.model, ids, start)
-    memory, begin, probs_of = start.copy(), len(ids), []
-    write = Detokenizer(loaded.config.cased)
-    emit = (lambda piece: None) if args.json else (lambda piece: print(printable(piece), end="", flush=True))
-    text = "".join(write.add(loaded.words[i]) for i in ids[1:])
-    emit(text)
-    ended = None
-    while ended is None:
-        probs = next_token_probabilities(loaded.model, ids, sampling, memory)
-        ids.append(choose(probs, sampling, generator))
-        probs_of.append(float(probs[ids[-1]]))
-        ended = why_ended(ids, begin, args)
-        if ids[-1] != EOS:
-            text += (piece := write.add(loaded.words[ids[-1]]))
-            emit(piece)
-    tokens = [loaded.words[i] for i in ids[begin:]]
+    ids, begin, chances, text = list(ids), len(ids), [], ""
+    next_logits(loaded.model, ids, start)  # computed once for all samples
+    memory, generator = replace(start), torch.Generator().manual_seed(seed)
+
+    def told() -> Iterator[str]:
+        """The tokens of the prompt, then the new ones as they are chosen."""
+        yield from (loaded.words[i] for i in ids[1:begin])
+        while not why_ended(ids, begin, args):
+            probs = next_token_probabilities(loaded.model, ids, sampling, memory)
+            ids.append(choose(probs, sampling, generator))
+            chances.append(float(probs[ids[-1]]))
+            if ids[-1] != EOS:
+                yield loaded.words[ids[-1]]
+
+    for piece in detokenized(told(), loaded.config.cased):
+        text += piece
+        if not args.json:
+            print(printable(piece), end="", flush=True)
+    tokens, ended = [loaded.words[i] for i in ids[begin:]], why_ended(ids, begin, args)
     if args.json:
-        record = {"mode": "prompt", "text": text, "tokens": tokens, "probs": probs_of, "seed": seed, "ended": ended}
-        print(json.dumps(record), flush=True)
+        record = {"mode": "prompt", "text": text, "tokens": tokens, "probs": chances, "seed": seed, "ended": ended}
+        print(to_json(record), file=args.out, flush=True)
     else:
         print(f"\n-- {len(tokens)} tokens, ended by {ended}")
 
@@ -1121,10 +1063,9 @@ def score_corpus(loaded: "Loaded", path: Path, how: str, batch_size: int) -> dic
 
 def evaluate(args: argparse.Namespace) -> None:
     """Print how well the model predicts each corpus of `-test_corpus` (by default valid and train)."""
-    precision = choose_precision(args.precision, args.device)
-    loaded = load_model(args.model, choose_device(args.device), precision, args)
+    loaded = load_model(args, choose_precision(args.precision, choose_device(args.device)))
     if not args.test_corpus and (sample := fill_corpora(args, loaded.facts["sample"])):
-        print(sample, file=sys.stderr)
+        print(sample)
     if not args.json:
         print(f"{args.model}: V = {len(loaded.words):,}, trained on {loaded.facts['train_corpus']}")
         print(f"{'nats':>8} {'ppl':>9} {'bits/char':>9} {'tokens':>10} {'<unk>':>7} {'tokens/s':>8}  corpus")
@@ -1132,10 +1073,10 @@ def evaluate(args: argparse.Namespace) -> None:
         row = score_corpus(loaded, path, args.stories, args.B)
         line = (f"{row['nats']:8.4f} {row['ppl']:9.2f} {row['bpc']:9.4f} {row['n_tokens']:10,} "
                 f"{row['unk_share']:7.2%} {row['tokens_per_s']:8,.0f}  {path}")
-        print(json.dumps(row) if args.json else line, flush=True)
-        if path.resolve().parent.name != loaded.facts["folder"] and digest(path) != loaded.facts["train_digest"]:
-            other = f"note: not comparable, as the model was trained on {loaded.facts['train_corpus']}, not {path}"
-            print(other, file=sys.stderr if args.json else sys.stdout)
+        print(to_json(row) if args.json else line, file=args.out, flush=True)
+        known = (loaded.facts["train_digest"], loaded.facts["valid_digest"])
+        if path.resolve().parent.name != loaded.facts["folder"] and digest(path) not in known:
+            print(f"note: not comparable, as the model was trained on {loaded.facts['train_corpus']}, not {path}")
 
 
 # ---- Files: the checkpoint, and writing without ever leaving half a file --------------------------------------------
@@ -1147,13 +1088,13 @@ FORMAT, VERSION = "lstlm", 1
 class Config:
     """The hyper-parameters that shape a model, named as on the command line; a checkpoint stores them."""
 
-    H: int
-    N: int
     EDim: int
-    VSize: int
-    a: str | None
-    dropout: float
-    cased: bool
+    H: int = 2
+    N: int = 512
+    VSize: int = 10000
+    a: str | None = None
+    dropout: float = 0.0
+    cased: bool = False
 
 
 class Loaded(NamedTuple):
@@ -1182,10 +1123,17 @@ def atomic_write(path: Path, write) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def to_json(record: dict) -> str:
+    """A record as one line of JSON, which knows neither NaN nor infinity: null stands for them."""
+    finite = {key: None if isinstance(value, float) and not math.isfinite(value) else value
+              for key, value in record.items()}
+    return json.dumps(finite, allow_nan=False)
+
+
 def append_line(path: Path, record: dict) -> None:
     """Add a record to a JSONL log."""
     with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(record) + "\n")
+        file.write(to_json(record) + "\n")
 
 
 def side_file(model: Path, ending: str) -> Path:
@@ -1220,8 +1168,9 @@ def save_model(path: Path, model: LSTMLM, config: Config, words: list[str], fact
     atomic_write(path, lambda file: torch.save(content, file))
 
 
-def load_model(path: Path, device: torch.device, precision: torch.dtype, args: argparse.Namespace) -> Loaded:
-    """Read a checkpoint. Raises UserError if it is none of ours, damaged, or not what the flags in `args` say."""
+def load_model(args: argparse.Namespace, precision: torch.dtype = torch.float32) -> Loaded:
+    """Read the checkpoint `-model`. Raises UserError if it is none of ours, damaged, or not what other flags say."""
+    path, device = args.model, choose_device(args.device)
     if not path.exists():
         raise UserError(f"{path}: no such model; train one with -train, or name another with -model")
     try:
@@ -1231,11 +1180,12 @@ def load_model(path: Path, device: torch.device, precision: torch.dtype, args: a
         version = content["version"]
         if content["format"] != FORMAT or type(version) is not int:
             raise ValueError
+    except PermissionError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception:
         raise UserError(f"{path}: not a model of lstlm.py, or damaged; train it again with -train") from None
     if version != VERSION:
-        found = f"its format has version {version}, this program reads {VERSION}"
-        raise UserError(f"{path}: {found}; use the lstlm.py that wrote it, or train again")
+        raise UserError(f"{path}: format version {version}, this program reads {VERSION}; train it again with -train")
     try:
         config, words, weights, facts = (content[key] for key in ("config", "words", "weights", "facts"))
         config = check_content(config, words, weights, facts)
@@ -1279,7 +1229,6 @@ CORPORA = {
     "tiny": ("tiny/tiny.train.tokens.4M", "tiny/tiny.valid.tokens.200K"),
     "sample": ("sample/train.tokens", "sample/valid.tokens"),
 }
-ARCHITECTURE = {"H": 2, "N": 512, "VSize": 10000, "dropout": 0.0, "cased": False}  # defaults of -train
 
 
 def choose_device(name: str) -> torch.device:
@@ -1292,35 +1241,33 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_precision(name: str, device: str) -> torch.dtype:
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """The dtype of large products; `auto` is bfloat16 where the hardware multiplies it, else float32."""
     if name == "auto":
-        kind = choose_device(device).type
-        can = torch.cpu.get_capabilities() if kind == "cpu" else {}
-        fast = kind == "cuda" and torch.cuda.is_bf16_supported() or can.get("amx_bf16") or can.get("avx512_bf16")
-        name = "bf16" if fast else "fp32"
+        cpu = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+        gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        name = "bf16" if gpu or cpu.get("amx_bf16") or cpu.get("avx512_bf16") else "fp32"
     return torch.bfloat16 if name == "bf16" else torch.float32
 
 
-def fill_corpora(args: argparse.Namespace, sample: bool = False) -> str:
+def fill_corpora(args: argparse.Namespace, trained_on_sample: bool = False) -> str:
     """Fill in the default corpora; returns a line that says so if the embedded sample stands in for them."""
     named = args.train_corpus or args.valid_corpus
     if bool(args.train_corpus) != bool(args.valid_corpus):
         raise UserError(f"{named}: -train_corpus and -valid_corpus go together; give the other one too")
-    sample = not named and (sample or not (DATA / CORPORA["tiny"][0]).exists())
+    sample = not named and (trained_on_sample or not (DATA / CORPORA["tiny"][0]).exists())
     train_path, valid_path = (DATA / name for name in CORPORA["sample" if sample else "tiny"])
     if sample and not train_path.exists():
         raise UserError(f"{train_path.parent}: no corpus there; name yours with -train_corpus and -valid_corpus")
     args.train_corpus, args.valid_corpus = args.train_corpus or train_path, args.valid_corpus or valid_path
-    get = "python hw04/data/get_data.py tiny gets the real one"
-    return f"note: on the embedded sample of made-up stories, as there is no {DATA / 'tiny'}; {get}" if sample else ""
+    get = f"python {DATA / 'get_data.py'} tiny gets real ones"
+    return f"note: on the embedded sample of made-up stories, not on {DATA / 'tiny'}; {get}" if sample else ""
 
 
 def training_vocabulary(args: argparse.Namespace) -> tuple[dict[str, int], Tensor, Config]:
     """The vocabulary, its vectors and the hyper-parameters of a training run; says what they are."""
-    for name, value in ARCHITECTURE.items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
+    given = {name: value for name, value in vars(args).items() if name in Config.__annotations__ and value is not None}
+    config = Config(**{"EDim": 100, **given})
     if args.embeddings_file and args.EDim:
         raise UserError("-EDim is for learned vectors, -embeddings_file for GloVe's; give one of them")
     glove = args.embeddings_file or (DEFAULT_GLOVE if DEFAULT_GLOVE.exists() and not args.EDim else None)
@@ -1329,15 +1276,15 @@ def training_vocabulary(args: argparse.Namespace) -> tuple[dict[str, int], Tenso
     if not glove and args.glove_only:
         raise UserError("-glove_only needs GloVe vectors; give -embeddings_file")
     token2idx, embeddings, edim = build_vocab_and_embeddings(
-        glove, args.train_corpus, args.VSize, edim=args.EDim or 100,
-        glove_only=args.glove_only, how=args.stories, cased=args.cased,
+        glove, args.train_corpus, config.VSize, edim=config.EDim,
+        glove_only=args.glove_only, how=args.stories, cased=config.cased,
     )
     words, learned = len(token2idx) - 3, int((~embeddings[3:].any(1)).sum())
-    if words < args.VSize and not args.glove_only:
-        print(f"note: the corpus has {words:,} words, fewer than -VSize {args.VSize:,}")
+    if words < config.VSize and not args.glove_only:
+        print(f"note: the corpus has {words:,} words, fewer than -VSize {config.VSize:,}")
     print(f"vocabulary: {words:,} words and 3 special tokens, vectors of size {edim}, "
           f"{words - learned:,} from {glove.name if glove else 'no file'}, {learned:,} learned")
-    return token2idx, embeddings, Config(args.H, args.N, edim, args.VSize, args.a, args.dropout, args.cased)
+    return token2idx, embeddings, replace(config, EDim=edim)
 
 
 def describe_training(args: argparse.Namespace, precision: torch.dtype, sample: str) -> dict:
@@ -1347,30 +1294,25 @@ def describe_training(args: argparse.Namespace, precision: torch.dtype, sample: 
         "train_corpus": f"{train.resolve().parent.name}/{train.name}", "train_digest": digest(train),
         "valid_corpus": f"{valid.resolve().parent.name}/{valid.name}", "valid_digest": digest(valid),
         "folder": train.resolve().parent.name, "sample": bool(sample), "seed": args.seed, "E": args.E, "B": args.B,
-        "lr": args.lr, "bptt": args.bptt, "precision": str(precision), "torch": str(torch.__version__),
-        "threads": torch.get_num_threads(),
+        "lr": args.lr, "bptt": args.bptt, "patience": args.patience, "valid_every": args.valid_every,
+        "stories": args.stories, "glove_only": args.glove_only, "precision": str(precision),
+        "torch": str(torch.__version__), "threads": torch.get_num_threads(),
     }
 
 
-def load_for_generation(args: argparse.Namespace) -> Loaded:
-    """The model, in float32: one token at a time is bound by reading weights, not by products."""
-    return load_model(args.model, choose_device(args.device), torch.float32, args)
-
-
-def seeded(args: argparse.Namespace) -> tuple[torch.Generator, int]:
-    """A random generator and its seed: `-seed`, or one drawn now."""
-    seed = args.seed if args.seed is not None else int.from_bytes(os.urandom(3), "big")
-    return torch.Generator().manual_seed(seed), seed
+def choose_seed(args: argparse.Namespace) -> int:
+    """`-seed`, or a number drawn now."""
+    return args.seed if args.seed is not None else int.from_bytes(os.urandom(3), "big")
 
 
 class Tee:
-    """Standard output that is also written to the `-trace` file, there without escape codes."""
+    """Standard output that is also written to the `-trace` file (progress bars go to standard error)."""
 
     def __init__(self, screen, file):
         self.screen, self.file = screen, file
 
     def write(self, text: str) -> int:
-        self.file.write(re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text))
+        self.file.write(text)
         return self.screen.write(text)
 
     def flush(self) -> None:
@@ -1381,27 +1323,25 @@ class Tee:
         return getattr(self.screen, name)
 
 
-def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    return whole(text, 1)
+def whole(least: int, most: int = 10**9):
+    """A type for argparse: whole numbers in this range."""
+
+    def number(text: str) -> int:
+        if not text.lstrip("-").isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text}: give a whole number of at least {least} and at most {most}")
+        return int(text)
+
+    return number
 
 
-def whole(text: str, least: int = 0, most: int = 10**9) -> int:
-    """A whole number in this range, for argparse."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if not least <= value <= most:
-        raise argparse.ArgumentTypeError(f"{text}: give a whole number of at least {least} and at most {most}")
-    return value
+positive = whole(1)
 
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str):
-        self.exit(2, f"lstlm.py: error: {printable(message)} (lstlm.py -h lists the flags)\n")
+        raise UserError(f"{message} (lstlm.py -h lists the flags)")
 
 
 def make_parser() -> Parser:
@@ -1441,7 +1381,7 @@ def add_model_and_file_flags(p: Parser) -> None:
     add("-trace", type=Path, metavar="FILE", help="add what is typed and printed to this file (default none)")
     add("-json", action="store_true", help="print one JSON object a line (default text for people)")
     add = p.add_argument_group("machine").add_argument
-    add("-seed", type=whole, help="of all that is random (default 0 for -train, else drawn and printed)")
+    add("-seed", type=whole(0, 2**32), help="of all that is random (default 0 for -train, else drawn and printed)")
     add("-device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(default auto: cuda if it is there)")
     add("-precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the large products in training and "
         "evaluation (default auto: bf16 where the hardware has it)")
@@ -1453,7 +1393,7 @@ def add_training_flags(add) -> None:
     add("-B", type=positive, default=32, help="stories in a minibatch (default 32)")
     add("-lr", type=float, default=4e-3, help="highest learning rate of Adam (default 0.004)")
     add("-bptt", type=positive, default=512, help="cut stories after so many tokens, state carried over (default 512)")
-    add("-patience", type=whole, default=3, help="stop after so many epochs that brought nothing (default 3; 0 never)")
+    add("-patience", type=whole(0), default=3, help="stop after so many epochs without gain (default 3; 0 never)")
     add("-valid_every", type=positive, default=250, metavar="STEPS",
         help="steps from one look at the valid loss to the next (default 250)")
 
@@ -1463,7 +1403,7 @@ def add_sampling_flags(add) -> None:
     add("-greedy", action="store_true", help="take the most probable one (default draw at random)")
     add("-fpenalty", type=float, default=0.0, help="off a token's score for each time it was said, -2 to 2 (default 0)")
     add("-temperature", type=float, default=1.0, help="below 1 safer, above 1 wilder, 0 greedy (default 1)")
-    add("-top_k", type=whole, default=0, help="only the k most probable (default 0: all)")
+    add("-top_k", type=whole(0), default=0, help="only the k most probable (default 0: all)")
     add("-top_p", type=float, default=1.0, help="only the most probable that make up this share (default 1)")
     add("-min_p", type=float, default=0.0, help="only those with this share of the best one's chance (default 0)")
     add("-max_tokens", type=positive, default=200, help="end a continuation after so many (default 200)")
@@ -1481,8 +1421,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"-lr {args.lr}: give a number above 0")
     if args.dropout is not None and not 0 <= args.dropout < 1:
         parser.error(f"-dropout {args.dropout}: give a number from 0 to below 1")
-    if args.a and args.N and args.N % 2:
-        parser.error(f"-N {args.N} with -a: attention halves the LSTM's size, so give an even number")
     written = [path.resolve() for path in (args.model, args.trace) if path]
     read = (args.train_corpus, args.valid_corpus, args.embeddings_file, *(args.test_corpus or []))
     if len({*written}) < len(written) or {*written} & {path.resolve() for path in read if path}:
@@ -1494,7 +1432,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run one of the four modes; returns the exit status: 0, 2 for what the user can mend, 130 for Ctrl-C."""
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch asks Linux for large pages: 10 % faster training
-    sys.stdin = sys.stdin or open(os.devnull)  # closed by the caller: `<&-`
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115 - for all the run, if the caller closed it: `<&-`
     for stream in (sys.stdout, sys.stderr):
         if stream:
             stream.reconfigure(errors="backslashreplace")
@@ -1502,6 +1440,9 @@ def main(argv: list[str] | None = None) -> int:
         args = parse_args(argv)
         with contextlib.ExitStack() as stack:
             args.trace = start_trace(args, argv, stack)
+            args.out = sys.stdout
+            if args.json:  # only its records go there, all that is for people to standard error
+                stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             args.run(args)
         return 0
     except UserError as error:

@@ -140,13 +140,13 @@ def test_packed_lstm_equals_nn_lstm(lengths, H, N, dtype, seed):
     data = torch.randn(len(lengths), max(lengths), 5, dtype=dtype)
     h0, c0 = (torch.randn(H, len(lengths), N, dtype=dtype, requires_grad=True) for _ in range(2))
     packing = pack(torch.tensor(lengths))
-    rows = data.flatten(0, 1)[packing.rows].requires_grad_()
-    out, h, c = model.run_lstm(rows, packing, h0[:, packing.order], c0[:, packing.order])
-    padded = data.flatten(0, 1).index_copy(0, packing.rows, rows).view_as(data)
+    rows = data.flatten(0, 1)[packing.data].requires_grad_()
+    out, h, c = model.run_lstm(rows, packing.batch_sizes, h0[:, packing.sorted_indices], c0[:, packing.sorted_indices])
+    padded = data.flatten(0, 1).index_copy(0, packing.data, rows).view_as(data)
     packed = pack_padded_sequence(padded, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
     expected, (h_n, c_n) = model.lstm(packed, (h0, c0))
     expected, _ = pad_packed_sequence(expected, batch_first=True)
-    expected = (expected.flatten(0, 1)[packing.rows], h_n[:, packing.order], c_n[:, packing.order])
+    expected = (expected.flatten(0, 1)[packing.data], h_n[:, packing.sorted_indices], c_n[:, packing.sorted_indices])
     close = {"rtol": 1e-5, "atol": 1e-5 if dtype == torch.float32 else 1e-11}
     for ours, theirs in zip((out, h, c), expected, strict=True):
         torch.testing.assert_close(ours, theirs, **close)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lstlm import Detokenizer, detokenize, tokenize_text
+from lstlm import detokenize, detokenized, tokenize_text
 
 DATA = os.environ.get("LSTLM_DATA")
 TINY = {"train": "tiny.train.tokens.4M", "valid": "tiny.valid.tokens.200K", "test": "tiny.test.tokens.4M"}
@@ -76,8 +76,7 @@ def test_cased_tokens_get_no_capitals():
 
 
 def test_pieces_of_a_stream_add_up():
-    writer = Detokenizer()
-    assert [writer.add(token) for token in ["i", "'m", "sad", "."]] == ["I", "'m", " sad", "."]
+    assert [*detokenized(["i", "'m", "sad", "."])] == ["I", "'m", " sad", "."]
 
 
 def assert_round_trip(text, cased):
