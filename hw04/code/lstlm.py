@@ -787,6 +787,10 @@ class Sampling:
             if not fine:
                 raise UserError(f"-{name} {getattr(self, name)}: give a number {range_}")
 
+    def is_greedy(self) -> bool:
+        """Whether the most probable token is taken."""
+        return self.greedy or self.temperature == 0
+
 
 def next_probabilities(logits: Tensor, counts: Tensor, sampling: Sampling = Sampling()) -> Tensor:
     """Scores (V,) of the next token -> probabilities (V,), after all that changes them, in this order:
@@ -865,7 +869,7 @@ def next_token_probabilities(model: LSTMLM, tokens: list[int], sampling: Samplin
 def choose(probs: Tensor, sampling: Sampling, generator: torch.Generator | None = None) -> int:
     """The most probable id, or one drawn from `probs` (V,)."""
     # YOUR CODE HERE: BEGIN (6)
-    if sampling.greedy or sampling.temperature == 0:
+    if sampling.is_greedy():
         return int(probs.argmax())
     return int(torch.multinomial(probs, 1, generator=generator))
     # YOUR CODE HERE: END
@@ -933,13 +937,11 @@ def use(args: argparse.Namespace) -> None:
     loaded, sampling = load_model(args), args.sampling
     if not args.json and args.text is None and sys.stdin.isatty():
         print(HELP)
-    generator = torch.Generator().manual_seed(seed := choose_seed(args))
     for text in read_prompts(args, "words> "):
         if text.startswith(":"):
             if text.split()[0] in (":quit", ":q"):
                 return
-            with contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout):
-                sampling = command(text, sampling)
+            sampling = command(text, sampling)
             continue
         ids = understand(text, loaded, args.json)
         probs = next_token_probabilities(loaded.model, ids, sampling, Memory())
@@ -949,8 +951,9 @@ def use(args: argparse.Namespace) -> None:
             record = {"mode": "use", "text": text, "tokens": tokens, "probs": values}
             print(to_json(record), file=args.out, flush=True)
             continue
+        generator = torch.Generator().manual_seed(seed := choose_seed(args))
         picked = printable(loaded.words[choose(probs, sampling, generator)])
-        print(f"next:   {picked}" + ("" if sampling.greedy else f"   (drawn, -seed {seed}; the ten most probable:)"))
+        print(f"next:   {picked}" + ("" if sampling.is_greedy() else f"   (drawn with -seed {seed})"))
         for word, p in best:
             print(f"  {printable(word):>14} {p:6.1%} {'█' * round(40 * p)}")
 
@@ -982,7 +985,7 @@ def prompt(args: argparse.Namespace) -> None:
         ids = understand(text, loaded, args.json)
         seed, start = choose_seed(args), Memory()
         for sample in range(args.samples):
-            if not args.json and not sampling.greedy:
+            if not args.json and not sampling.is_greedy():
                 print(f"-- seed {seed + sample}")
             complete(args, loaded, sampling, ids, start, seed + sample)
 

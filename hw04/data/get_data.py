@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import http.client
 import json
+import lzma
 import os
 import sys
 import urllib.error
@@ -216,7 +217,7 @@ def cut_off(url: str, what: str, part: Path) -> DataError:
 def download(name: str, urls: tuple[str, ...], part: Path, note: Path) -> None:
     """Bring the file of a source to `part`, continuing what an earlier run began."""
     done, before = read_partial(part, note, urls)
-    if done and done == before["size"]:
+    if done and done == before.get("size"):
         print(f"{name}: {part} is complete")
         return
     about, answer, start = connect(name, urls, done, before)
@@ -260,7 +261,8 @@ def unzip(path: Path, targets: list[Path]) -> None:
                 info = members[target.name]
                 with archive.open(info) as member:
                     write_from(member, target, info.file_size)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: not a plain zip
+    # A RuntimeError is an encrypted zip; NotImplementedError, one of a method unknown here, is one too.
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
         raise BadFile(f"{path}: a damaged zip file ({error}); fetch it again") from error
 
 
