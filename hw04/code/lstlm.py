@@ -25,6 +25,8 @@ import json
 import math
 import os
 import re
+import shlex
+import signal
 import sys
 import time
 import unicodedata
@@ -52,6 +54,10 @@ ROUNDS = 20  # of -continue
 
 class UserError(Exception):
     """Something that the user can mend. `main` prints it as one line and exits with status 2."""
+
+
+class Stopped(Exception):
+    """A training that a signal (its number) stopped, with its state saved."""
 
 
 # ---- Text: what a person types or a raw corpus holds -> tokens, and back --------------------------------------------
@@ -610,6 +616,7 @@ def compute_loss(model: LSTMLM, stories: list[list[int]], batch_size: int, progr
 # ---- Training -------------------------------------------------------------------------------------------------------
 
 WARM_UP = 50  # steps over which the learning rate rises to -lr
+SAVE_STEPS, SAVE_SECONDS = 500, 300  # a run that is killed loses no more work than that
 UNK_RATE = 0.5  # how often a word that the training corpus has once is shown as <unk>, which else is never seen
 
 
@@ -676,71 +683,139 @@ def optimise(run: "Run", stories: list[list[int]], valid: list[list[int]], token
     counts = torch.bincount(torch.tensor([i for story in stories for i in story[1:]]), minlength=len(run.words))
     with torch.no_grad():  # the bias says how frequent each word is, so that training need not begin with that
         model.output.bias.copy_(((counts + 0.5) / (counts + 0.5).sum()).log())
-    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    if args.resume:
+        run.load_state()
     steps = args.E * -(-len(stories) // args.B)
-    bar = tqdm(total=args.E * tokens, unit=" tokens", unit_scale=True, mininterval=0.5 if sys.stderr.isatty() else 60)
-    with bar:
-        for epoch in range(1, args.E + 1):
-            generator = torch.Generator().manual_seed(args.seed * 10_007 + epoch)
+    slow = {} if sys.stderr.isatty() else {"mininterval": 60}
+    bar = tqdm(total=args.E * tokens, initial=run.seen, unit=" tokens", unit_scale=True, **slow)
+    with bar, run.signals():
+        while run.epoch <= args.E:
+            generator = torch.Generator().manual_seed(args.seed * 10_007 + run.epoch)  # so the order is known anew
             shown = hide_rare(counts, generator)
             batches = shuffled_batches(stories, args.B, generator)
-            for number, batch in enumerate(batches, 1):
+            while run.done < len(batches):
                 run.step += 1
-                for group in optimizer.param_groups:
+                for group in run.optimizer.param_groups:
                     group["lr"] = learning_rate(run.step, steps, args.lr)
-                batch = [[shown[token] for token in stories[story]] for story in batch]
+                batch = [[shown[token] for token in stories[story]] for story in batches[run.done]]
                 count = sum(len(story) - 1 for story in batch)
-                nats = train_step(model, optimizer, batch, args.bptt)
+                nats = train_step(model, run.optimizer, batch, args.bptt)
+                run.done, run.seen = run.done + 1, run.seen + count
                 run.nats, run.tokens = run.nats + nats, run.tokens + count
-                bar.set_postfix_str(f"epoch {epoch}, loss {nats / count:.3f}", refresh=False)
+                bar.set_postfix_str(f"epoch {run.epoch}, loss {nats / count:.3f}", refresh=False)
                 bar.update(count)
-                if run.step % args.valid_every == 0 and number < len(batches):
-                    run.report(epoch, valid)
-            run.report(epoch, valid)
-            if args.patience and epoch - run.best_epoch >= args.patience:
+                if run.step % args.valid_every == 0 and run.done < len(batches):
+                    run.report(valid)
+                run.save_state_if_due()
+            run.report(valid)
+            if args.patience and run.epoch - run.best_epoch >= args.patience:
                 tqdm.write(f"stopped early: no better valid loss for {args.patience} epochs (-patience)")
                 break
+            run.epoch, run.done = run.epoch + 1, 0
+    run.state_file.unlink(missing_ok=True)
 
 
 class Run:
-    """The running figures of one training, its log, and the best model so far."""
+    """One training: where it is, its figures and log, the best model so far, and the state from which it goes on."""
+
+    # What changes, and so is what a state file holds beside weights, optimizer and the random state: `done` minibatches
+    # of this epoch, `seen` tokens in all; `nats` of `tokens` since the last report; the size of the log.
+    NUMBERS = ("epoch", "done", "step", "seen", "nats", "tokens", "best", "best_epoch", "records", "logged")
 
     def __init__(self, args: argparse.Namespace, model: LSTMLM, config: "Config", words: list[str], facts: dict):
         self.args, self.model, self.config, self.words, self.facts = args, model, config, words, facts
-        self.step, self.best, self.best_epoch, self.records = 0, math.inf, 0, []
-        self.nats, self.tokens = 0.0, 0  # since the last report
-        self.started = self.since = time.perf_counter()
-        self.log = side_file(args.model, ".log.jsonl")
-        append_line(self.log, {"event": "start", **asdict(config), **facts})
+        self.optimizer = torch.optim.Adam(model.parameters(), fused=True)
+        self.epoch, self.done, self.step, self.seen, self.nats, self.tokens = 1, 0, 0, 0, 0.0, 0
+        self.best, self.best_epoch, self.records, self.logged = math.inf, 0, [], 0
+        self.started = self.since = self.saved = time.perf_counter()
+        self.signal = 0
+        self.log, self.state_file = (side_file(args.model, ending) for ending in (".log.jsonl", ".state.pt"))
+        if not args.resume:
+            self.start()
 
-    def report(self, epoch: int, stories: list[list[int]]) -> None:
+    def start(self) -> None:
+        """What is done once for a run: keep an earlier model, refuse to replace an unfinished run, begin the log."""
+        if self.state_file.exists():
+            raise UserError(f"{self.state_file}: an unfinished run; go on with it with -resume, or delete the file")
+        if self.args.model.exists():
+            kept = side_file(self.args.model, ".prev.pt")
+            atomic_write(kept, lambda file: file.write(self.args.model.read_bytes()))
+            print(f"the model that is in {self.args.model} is kept in {kept}")
+        self.write_log({"event": "start", **asdict(self.config), **self.facts})
+
+    def write_log(self, record: dict) -> None:
+        """Add a line to the log."""
+        with open(self.log, "a", encoding="utf-8") as file:
+            file.write(to_json(record) + "\n")
+        self.logged = self.log.stat().st_size
+
+    def report(self, stories: list[list[int]]) -> None:
         """Print and log the losses (nats per token); save the model if that on the valid stories is the best yet."""
         now = time.perf_counter()
         loss, rate = self.nats / self.tokens, self.tokens / (now - self.since)
         valid = compute_loss(self.model, stories, self.args.B)
         better = valid < self.best
-        record = {"mode": "train", "epoch": epoch, "step": self.step, "train_nats": loss, "valid_nats": valid,
+        record = {"mode": "train", "epoch": self.epoch, "step": self.step, "train_nats": loss, "valid_nats": valid,
                   "tokens_per_s": round(rate, 1), "seconds": round(now - self.started, 1), "best": better}
-        line = f"epoch {epoch}, step {self.step}: train {loss:.4f} nats (perplexity {safe_exp(loss):.2f}), "
+        line = f"epoch {self.epoch}, step {self.step}: train {loss:.4f} nats (perplexity {safe_exp(loss):.2f}), "
         line += f"valid {valid:.4f} ({safe_exp(valid):.2f}), {rate:,.0f} tokens/s{', saved' if better else ''}"
-        tqdm.write(to_json(record) if self.args.json else line, file=self.args.out)
-        append_line(self.log, record)
-        self.records.append(record)
         if better:
-            self.best, self.best_epoch = valid, epoch
-            self.save(epoch)
+            self.best, self.best_epoch = valid, self.epoch
+            facts = {**self.facts, "epoch": self.epoch, "step": self.step, "valid_nats": valid}
+            save_model(self.args.model, self.model, self.config, self.words, facts)
+        tqdm.write(to_json(record) if self.args.json else line, file=self.args.out)
+        self.write_log(record)
+        self.records.append(record)
         with contextlib.suppress(OSError):  # the picture is not worth a training
             draw_curve(side_file(self.args.model, ".loss.png"), self.records)
         self.nats, self.tokens, self.since = 0.0, 0, time.perf_counter()
 
-    def save(self, epoch: int) -> None:
-        """Replace the model file; the one of an earlier run is kept beside it when the first is saved."""
-        path, kept = self.args.model, side_file(self.args.model, ".prev.pt")
-        if path.exists() and not any(record["best"] for record in self.records[:-1]):
-            atomic_write(kept, lambda file: file.write(path.read_bytes()))
-            tqdm.write(f"the model that was in {path} is now in {kept}")
-        facts = {**self.facts, "epoch": epoch, "step": self.step, "valid_nats": self.best}
-        save_model(path, self.model, self.config, self.words, facts)
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """Let Ctrl-C and SIGTERM wait for the end of a step, so that the state can be saved; a second one does not."""
+        def note(number: int, _frame) -> None:
+            if self.signal:
+                raise KeyboardInterrupt
+            self.signal = number
+            print("\nstopping after this step, and saving; Ctrl-C again stops at once", file=sys.stderr)
+
+        before = [(number, signal.signal(number, note)) for number in (signal.SIGINT, signal.SIGTERM)]
+        try:
+            yield
+        finally:
+            for number, handler in before:
+                signal.signal(number, handler)
+
+    def save_state_if_due(self) -> None:
+        """Save the state every SAVE_STEPS steps or SAVE_SECONDS, and when a signal came; then stop."""
+        overdue = time.perf_counter() - self.saved > SAVE_SECONDS
+        if not (self.signal or overdue or self.step % SAVE_STEPS == 0):
+            return
+        state = {"format": STATE, "version": VERSION, "config": asdict(self.config), "facts": self.facts,
+                 "numbers": {name: getattr(self, name) for name in self.NUMBERS}, "random": torch.get_rng_state(),
+                 "weights": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        atomic_write(self.state_file, lambda file: torch.save(state, file))
+        self.saved = time.perf_counter()
+        if self.signal:
+            raise Stopped(self.signal)
+
+    def load_state(self) -> None:
+        """Go on from the state file. Raises UserError if there is none, or if it is that of another command."""
+        state = read_checked(self.state_file, STATE, "no unfinished run there; leave out -resume to start one")
+        for name, value in {**asdict(self.config), **self.facts}.items():
+            other = {**state["config"], **state["facts"]}.get(name)
+            if value != other and name in ("torch", "threads", "precision"):
+                print(f"note: {name} is {value} and was {other}: the result will not be equal to the bit")
+            elif value != other:
+                raise UserError(f"{self.state_file}: its run has {name} {other}, not {value}; give it the same flags")
+        self.model.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        for name in self.NUMBERS:
+            setattr(self, name, state["numbers"][name])
+        log = self.log.read_bytes()[: self.logged]  # what came after the state will come again
+        atomic_write(self.log, lambda file: file.write(log))
+        print(f"going on after step {self.step} of epoch {self.epoch}")
 
 
 def safe_exp(nats: float) -> float:
@@ -1084,7 +1159,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 # ---- Files: the checkpoint, and writing without ever leaving half a file --------------------------------------------
 
-FORMAT, VERSION = "lstlm", 1
+MODEL, STATE, VERSION = "lstlm", "lstlm state", 1
 
 
 @dataclass(frozen=True)
@@ -1133,12 +1208,6 @@ def to_json(record: dict) -> str:
     return json.dumps(finite, allow_nan=False)
 
 
-def append_line(path: Path, record: dict) -> None:
-    """Add a record to a JSONL log."""
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(to_json(record) + "\n")
-
-
 def side_file(model: Path, ending: str) -> Path:
     """`X.log.jsonl`, `X.prev.pt` and so on, beside the model `X.pt`."""
     return model.with_name(model.name.removesuffix(".pt") + ending)
@@ -1166,29 +1235,35 @@ def digest(path: Path) -> str:
 
 def save_model(path: Path, model: LSTMLM, config: Config, words: list[str], facts: dict) -> None:
     """Write a checkpoint: tensors, numbers and strings only, so that reading it can run no code."""
-    content = {"format": FORMAT, "version": VERSION, "config": asdict(config), "words": words, "facts": facts,
+    content = {"format": MODEL, "version": VERSION, "config": asdict(config), "words": words, "facts": facts,
                "weights": {name: tensor.cpu() for name, tensor in model.state_dict().items()}}
     atomic_write(path, lambda file: torch.save(content, file))
 
 
-def load_model(args: argparse.Namespace, precision: torch.dtype = torch.float32) -> Loaded:
-    """Read the checkpoint `-model`. Raises UserError if it is none of ours, damaged, or not what other flags say."""
-    path, device = args.model, choose_device(args.device)
+def read_checked(path: Path, kind: str, missing: str) -> dict:
+    """The content of a file of ours of this kind. Raises UserError if it is `missing`, damaged or something else."""
     if not path.exists():
-        raise UserError(f"{path}: no such model; train one with -train, or name another with -model")
+        raise UserError(f"{path}: {missing}")
     try:
         if not path.is_file() or zipfile.ZipFile(path).testzip():  # torch.load does not look at the checksums
             raise ValueError
         content = torch.load(path, map_location="cpu", weights_only=True)
         version = content["version"]
-        if content["format"] != FORMAT or type(version) is not int:
+        if content["format"] != kind or type(version) is not int:
             raise ValueError
     except PermissionError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception:
-        raise UserError(f"{path}: not a model of lstlm.py, or damaged; train it again with -train") from None
+        raise UserError(f"{path}: no {kind} file, or damaged; train again with -train") from None
     if version != VERSION:
-        raise UserError(f"{path}: format version {version}, this program reads {VERSION}; train it again with -train")
+        raise UserError(f"{path}: format version {version}, this program reads {VERSION}; train again with -train")
+    return content
+
+
+def load_model(args: argparse.Namespace, precision: torch.dtype = torch.float32) -> Loaded:
+    """Read the checkpoint `-model`. Raises UserError if it is none of ours, damaged, or not what other flags say."""
+    path, device = args.model, choose_device(args.device)
+    content = read_checked(path, MODEL, "no such model; train one with -train, or name another with -model")
     try:
         config, words, weights, facts = (content[key] for key in ("config", "words", "weights", "facts"))
         config = check_content(config, words, weights, facts)
@@ -1396,6 +1471,7 @@ def add_training_flags(add) -> None:
     add("-B", type=positive, default=32, help="stories in a minibatch (default 32)")
     add("-lr", type=float, default=4e-3, help="highest learning rate of Adam (default 0.004)")
     add("-bptt", type=positive, default=512, help="cut stories after so many tokens, state carried over (default 512)")
+    add("-resume", action="store_true", help="go on with the run of the same flags that was stopped (default start)")
     add("-patience", type=whole(0), default=3, help="stop after so many epochs without gain (default 3; 0 never)")
     add("-valid_every", type=positive, default=250, metavar="STEPS",
         help="steps from one look at the valid loss to the next (default 250)")
@@ -1451,6 +1527,10 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"lstlm.py: error: {printable(str(error))}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        again = shlex.join(sys.argv[1:] if argv is None else argv).removesuffix(" -resume")
+        print(f"lstlm.py: stopped and saved; go on with: python lstlm.py {again} -resume", file=sys.stderr)
+        return 128 + stopped.args[0]
     except KeyboardInterrupt:
         print("\nlstlm.py: interrupted", file=sys.stderr)
         return 130

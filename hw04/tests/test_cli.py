@@ -195,7 +195,7 @@ def test_training_again_keeps_the_earlier_model(folder, corpora):
     shutil.copy(folder / "m.pt", folder / "again.pt")
     before = (folder / "again.pt").read_bytes()
     done = run("-train", *SMALL, *corpora, "-model", folder / "again.pt", "-E", 1)
-    assert "is now in" in done.stdout
+    assert "is kept in" in done.stdout
     assert (folder / "again.prev.pt").read_bytes() == before
     assert (folder / "again.pt").read_bytes() != before
 

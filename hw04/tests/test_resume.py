@@ -1,0 +1,137 @@
+"""A training that is stopped and resumed, at whatever step, ends like the one that was never stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import lstlm
+import pytest
+import torch
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a corpus of 16 short stories: 4 minibatches of 4."""
+    words = list("abcdefgh")
+    stories = [[words[(3 * i + i * i * j) % 8] for j in range(2 + i % 7)] + [f"once{i}"] for i in range(16)]
+    (tmp_path / "corpus").write_text("".join(" ".join(story) + "\n" for story in stories))
+    return tmp_path
+
+
+def flags(folder, name: str) -> list[str]:
+    """A command of 12 steps with everything on that is random or carried over: dropout, attention, bfloat16, pieces."""
+    corpus = str(folder / "corpus")
+    return ["-train", "-train_corpus", corpus, "-valid_corpus", corpus, "-H", "2", "-N", "8", "-EDim", "5", "-E", "3",
+            "-B", "4", "-a", "-dropout", "0.3", "-bptt", "3", "-precision", "bf16", "-valid_every", "3", "-lr", "0.05",
+            "-model", str(folder / f"{name}.pt")]
+
+
+def outcome(folder, name: str):
+    """The weights, and the log without its times."""
+    weights = torch.load(folder / f"{name}.pt", weights_only=True)["weights"]
+    records = [json.loads(line) for line in (folder / f"{name}.log.jsonl").read_text().splitlines()]
+    return weights, [{k: v for k, v in r.items() if k not in ("tokens_per_s", "seconds")} for r in records]
+
+
+def check_equal(folder, name: str) -> None:
+    """The run of that name ended like the run `whole`, to the bit."""
+    (weights, log), (expected, expected_log) = outcome(folder, name), outcome(folder, "whole")
+    assert log == expected_log
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[key], expected[key]) for key in weights)
+    assert not (folder / f"{name}.state.pt").exists()
+
+
+def stop_at(monkeypatch, step: int) -> None:
+    """Let a signal come during that step, as counted from the start of this process."""
+    count, whole = iter(range(1, 100)), lstlm.train_step
+
+    def train_step(*args):
+        if next(count) == step:
+            signal.raise_signal(signal.SIGINT)
+        return whole(*args)
+
+    monkeypatch.setattr(lstlm, "train_step", train_step)
+
+
+def test_stopped_at_each_step_and_resumed(folder, monkeypatch, capsys):
+    assert lstlm.main(flags(folder, "whole")) == 0
+    for step in range(1, 13):
+        name = f"stopped{step}"
+        with monkeypatch.context() as patch:
+            stop_at(patch, step)
+            assert lstlm.main(flags(folder, name)) == 130
+        assert "-resume" in capsys.readouterr().err
+        assert lstlm.main([*flags(folder, name), "-resume"]) == 0
+        check_equal(folder, name)
+
+
+def test_stopped_again_and_again(folder, monkeypatch):
+    assert lstlm.main(flags(folder, "whole")) == 0
+    status = []
+    for _ in range(20):
+        with monkeypatch.context() as patch:
+            stop_at(patch, 2)
+            status.append(lstlm.main([*flags(folder, "often"), *(["-resume"] if status else [])]))
+        if status[-1] == 0:
+            break
+    assert status == [130] * 6 + [0]
+    check_equal(folder, "often")
+
+
+def test_killed_between_saves_and_resumed(folder, monkeypatch):
+    """What a killed run did after its last save is done again, its log lines too."""
+    assert lstlm.main(flags(folder, "whole")) == 0
+    monkeypatch.setattr(lstlm, "SAVE_STEPS", 5)
+    whole, count = lstlm.train_step, iter(range(100))
+
+    def killed(*args):
+        if next(count) == 9:
+            raise SystemError  # nothing of ours runs after a kill -9
+        return whole(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lstlm, "train_step", killed)
+        with pytest.raises(SystemError):
+            lstlm.main(flags(folder, "killed"))
+    before = len((folder / "killed.log.jsonl").read_text().splitlines())
+    assert lstlm.main([*flags(folder, "killed"), "-resume"]) == 0
+    assert before == 6  # the start and steps 3, 4, 6, 8, 9: of these the last three came after the save
+    check_equal(folder, "killed")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_process_that_gets_a_signal(folder, number, status):
+    command = [sys.executable, lstlm.__file__, *flags(folder, "process"), "-E", "100000", "-patience", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        while not (folder / "process.pt").exists() and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(number)
+        error = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == status, error
+    assert "go on with: python lstlm.py -train" in error
+    assert "Traceback" not in error
+    assert (folder / "process.state.pt").exists()
+    assert not list(folder.glob(".*"))
+
+
+def test_an_unfinished_run_is_not_replaced_and_other_flags_are_refused(folder, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        lstlm.main(flags(folder, "m"))
+    state = (folder / "m.state.pt").read_bytes()
+    capsys.readouterr()
+    assert lstlm.main(flags(folder, "m")) == 2
+    assert "-resume" in capsys.readouterr().err
+    for other, said in ((["-E", "4"], "E 3, not 4"), (["-lr", "1"], "lr 0.05, not 1.0"), (["-N", "10"], "N 8, not 10")):
+        assert lstlm.main([*flags(folder, "m"), *other, "-resume"]) == 2
+        assert said in capsys.readouterr().err
+    assert (folder / "m.state.pt").read_bytes() == state
+    (folder / "m.state.pt").write_bytes(state[:-50])
+    assert lstlm.main([*flags(folder, "m"), "-resume"]) == 2
+    assert "damaged" in capsys.readouterr().err
+    assert lstlm.main([*flags(folder, "none"), "-resume"]) == 2
+    assert "no unfinished run" in capsys.readouterr().err
