@@ -1030,7 +1030,7 @@ def use(args: argparse.Namespace) -> None:
         picked = printable(loaded.words[choose(probs, sampling, generator)])
         print(f"next:   {picked}" + ("" if sampling.is_greedy() else f"   (drawn with -seed {seed})"))
         for word, p in best:
-            print(f"  {printable(word):>14} {p:6.1%} {'█' * round(40 * p)}")
+            print(f"  {printable(word):>14} {p:6.1%} {'█' * round(40 * p)}".rstrip())
 
 
 def command(text: str, sampling: Sampling) -> Sampling:

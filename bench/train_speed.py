@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Measure the training step of lstlm.py: batch building, loss, gradient, clipping and optimizer.
+
+    python bench/train_speed.py CORPUS                       # the handout's setting: H 2, N 512, B 32, V 10,000
+    python bench/train_speed.py CORPUS -precision fp32 -a
+
+The corpus is tokenised text, one story a line. The output layer has VSize + 3 words, whatever the corpus fills of
+them. Prints one JSON line: target tokens per second, seconds per step, and `flops_fraction`, the floating-point
+operations of the model's weights over the rate of a large matrix product measured in the same process. Run it on a
+machine that does nothing else, and compare only figures of one session: machines drift.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as lstlm.main does
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "hw04" / "code"))
+
+import lstlm  # noqa: E402
+import torch  # noqa: E402
+
+
+def product_rate(dtype: torch.dtype, n: int = 2048, repeats: int = 5) -> float:
+    """Floating-point operations per second of an n x n x n matrix product."""
+    a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
+    a @ b
+    start = time.perf_counter()
+    for _ in range(repeats):
+        a @ b
+    return repeats * 2 * n**3 / (time.perf_counter() - start)
+
+
+def flops_per_token(model: lstlm.LSTMLM) -> float:
+    """Two for each weight of the LSTM and the output layer, three times: forward, and both gradients."""
+    matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and not name.startswith("embedding")]
+    return 6.0 * sum(p.numel() for p in matrices)
+
+
+def sample_batches(args: argparse.Namespace) -> tuple[list[list[list[int]]], torch.Tensor]:
+    """A seeded sample of train's own minibatches, one more than the steps, and word vectors (VSize + 3, EDim)."""
+    token2idx, _, _ = lstlm.build_vocab_and_embeddings(None, args.corpus, args.VSize, edim=args.EDim)
+    stories = lstlm.tokenize_corpus(args.corpus, token2idx)
+    batches = lstlm.shuffled_batches(stories, args.B, torch.Generator().manual_seed(args.seed))
+    chosen = random.Random(args.seed).choices([batch for batch in batches if len(batch) == args.B], k=args.steps + 1)
+    embeddings = torch.randn(args.VSize + 3, args.EDim, generator=torch.Generator().manual_seed(args.seed))
+    return [[stories[story] for story in batch] for batch in chosen], embeddings
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("corpus", help="tokenised text, one story a line")
+    for name, default in (("H", 2), ("N", 512), ("B", 32), ("VSize", 10000), ("EDim", 100), ("steps", 10), ("seed", 0)):
+        p.add_argument(f"-{name}", type=int, default=default, help=f"(default {default})")
+    p.add_argument("-bptt", type=int, default=512, help="(default 512)")
+    p.add_argument("-a", action="store_const", const="dot", help="with attention (default without)")
+    p.add_argument("-precision", choices=("auto", "fp32", "bf16"), default="auto", help="(default auto)")
+    args = p.parse_args()
+    torch.manual_seed(args.seed)
+    precision = lstlm.choose_precision(args.precision, torch.device("cpu"))
+    batches, embeddings = sample_batches(args)
+    model = lstlm.LSTMLM(embeddings, args.N, args.H, args.a, precision=precision).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    lstlm.train_step(model, optimizer, batches[0], args.bptt)  # warm-up
+    start = time.perf_counter()
+    for batch in batches[1:]:
+        lstlm.train_step(model, optimizer, batch, args.bptt)
+    seconds = time.perf_counter() - start
+    rate = sum(len(story) - 1 for batch in batches[1:] for story in batch) / seconds
+    peak = max(product_rate(torch.float32), product_rate(torch.bfloat16))
+    print(json.dumps({
+        "layout": "lstlm", "B": args.B, "H": args.H, "N": args.N, "vocab": args.VSize + 3, "attention": args.a,
+        "precision": str(precision).removeprefix("torch."), "tokens_per_s": round(rate, 1),
+        "s_per_step": round(seconds / args.steps, 3), "flops_fraction": round(rate * flops_per_token(model) / peak, 4),
+        "gemm_gflops": round(peak / 1e9), "threads": torch.get_num_threads(), "torch": str(torch.__version__),
+    }))
+
+
+if __name__ == "__main__":
+    main()
