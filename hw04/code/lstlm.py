@@ -1331,13 +1331,14 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 def fill_corpora(args: argparse.Namespace, trained_on_sample: bool = False) -> str:
     """Fill in the default corpora; returns a line that says so if the embedded sample stands in for them."""
     named = args.train_corpus or args.valid_corpus
-    if bool(args.train_corpus) != bool(args.valid_corpus):
-        raise UserError(f"{named}: -train_corpus and -valid_corpus go together; give the other one too")
     sample = not named and (trained_on_sample or not (DATA / CORPORA["tiny"][0]).exists())
     train_path, valid_path = (DATA / name for name in CORPORA["sample" if sample else "tiny"])
     if sample and not train_path.exists():
         raise UserError(f"{train_path.parent}: no corpus there; name yours with -train_corpus and -valid_corpus")
     args.train_corpus, args.valid_corpus = args.train_corpus or train_path, args.valid_corpus or valid_path
+    for path in (args.train_corpus, args.valid_corpus):
+        if named and path in (train_path, valid_path) and not path.exists():
+            raise UserError(f"{path}: no such file; give -train_corpus and -valid_corpus, not only {named}")
     get = f"python {DATA / 'get_data.py'} tiny gets real ones"
     return f"note: on the embedded sample of made-up stories, not on {DATA / 'tiny'}; {get}" if sample else ""
 

@@ -265,6 +265,15 @@ def test_wrong_flags(call, folder, corpora, flags, words):
     assert not (folder / "none.pt").exists()
 
 
+def test_one_corpus_alone_where_the_other_has_no_default(call, folder, monkeypatch):
+    monkeypatch.setattr(lstlm, "DATA", folder)
+    flags = ["-train", "-train_corpus", folder / "train.tokens", "-model", folder / "alone.pt"]
+    check_error(call(*flags), "tiny.valid.tokens.200K", "-valid_corpus")
+    (folder / "tiny").mkdir()
+    shutil.copy(folder / "valid.tokens", folder / "tiny" / "tiny.valid.tokens.200K")
+    assert call(*flags, "-H", 1, "-N", 4, "-EDim", 3, "-E", 1).returncode == 0
+
+
 def test_no_mode_at_all(call):
     check_error(call(), "-train", "-prompt")
 
