@@ -3,6 +3,7 @@
 
     python bench/train_speed.py CORPUS                       # the handout's setting: H 2, N 512, B 32, V 10,000
     python bench/train_speed.py CORPUS -precision fp32 -a
+    python bench/train_speed.py CORPUS -layout padded        # a textbook's step instead, to compare with
 
 The corpus is tokenised text, one story a line. The output layer has VSize + 3 words, whatever the corpus fills of
 them. Prints one JSON line: target tokens per second, seconds per step, and `flops_fraction`, the floating-point
@@ -12,17 +13,17 @@ machine that does nothing else, and compare only figures of one session: machine
 
 import argparse
 import json
-import os
 import random
 import sys
 import time
 from pathlib import Path
 
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as lstlm.main does
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "hw04" / "code"))
 
 import lstlm  # noqa: E402
 import torch  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence  # noqa: E402
 
 
 def product_rate(dtype: torch.dtype, n: int = 2048, repeats: int = 5) -> float:
@@ -41,6 +42,22 @@ def flops_per_token(model: lstlm.LSTMLM) -> float:
     return 6.0 * sum(p.numel() for p in matrices)
 
 
+def textbook_step(model: lstlm.LSTMLM, optimizer: torch.optim.Optimizer, batch: list[list[int]], packed: bool) -> None:
+    """What the handout recommends and no more: nn.LSTM, nn.Linear, nn.CrossEntropyLoss over all padded positions."""
+    inputs, targets, lengths = lstlm.collate_stories(batch)
+    optimizer.zero_grad()
+    words = nn.functional.embedding(inputs, model.embedding.weight.detach())  # frozen, as there
+    if packed:
+        words = pack_padded_sequence(words.transpose(0, 1), lengths, enforce_sorted=False)
+        hidden, _ = pad_packed_sequence(model.lstm(words)[0])
+    else:
+        hidden, _ = model.lstm(words.transpose(0, 1))
+    loss = nn.CrossEntropyLoss(ignore_index=-100)(model.output(hidden).flatten(0, 1), targets.t().flatten())
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
+    optimizer.step()
+
+
 def sample_batches(args: argparse.Namespace) -> tuple[list[list[list[int]]], torch.Tensor]:
     """A seeded sample of train's own minibatches, one more than the steps, and word vectors (VSize + 3, EDim)."""
     token2idx, _, _ = lstlm.build_vocab_and_embeddings(None, args.corpus, args.VSize, edim=args.EDim)
@@ -57,23 +74,34 @@ def main() -> None:
     for name, default in (("H", 2), ("N", 512), ("B", 32), ("VSize", 10000), ("EDim", 100), ("steps", 10), ("seed", 0)):
         p.add_argument(f"-{name}", type=int, default=default, help=f"(default {default})")
     p.add_argument("-bptt", type=int, default=512, help="(default 512)")
+    p.add_argument("-layout", choices=("ours", "padded", "packed"), default="ours", help="(default ours)")
     p.add_argument("-a", action="store_const", const="dot", help="with attention (default without)")
     p.add_argument("-precision", choices=("auto", "fp32", "bf16"), default="auto", help="(default auto)")
     args = p.parse_args()
+    lstlm.set_up_memory()
     torch.manual_seed(args.seed)
-    precision = lstlm.choose_precision(args.precision, torch.device("cpu"))
+    if args.layout != "ours" and (args.a or args.precision == "bf16"):
+        p.error(f"-layout {args.layout}: the textbook's step is float32 without attention")
+    precision = lstlm.choose_precision("fp32" if args.layout != "ours" else args.precision, torch.device("cpu"))
     batches, embeddings = sample_batches(args)
     model = lstlm.LSTMLM(embeddings, args.N, args.H, args.a, precision=precision).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-    lstlm.train_step(model, optimizer, batches[0], args.bptt)  # warm-up
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=args.layout == "ours" or None)
+
+    def step(batch: list[list[int]]) -> None:
+        if args.layout == "ours":
+            lstlm.train_step(model, optimizer, batch, args.bptt)
+        else:
+            textbook_step(model, optimizer, batch, args.layout == "packed")
+
+    step(batches[0])  # warm-up
     start = time.perf_counter()
     for batch in batches[1:]:
-        lstlm.train_step(model, optimizer, batch, args.bptt)
+        step(batch)
     seconds = time.perf_counter() - start
     rate = sum(len(story) - 1 for batch in batches[1:] for story in batch) / seconds
     peak = max(product_rate(torch.float32), product_rate(torch.bfloat16))
     print(json.dumps({
-        "layout": "lstlm", "B": args.B, "H": args.H, "N": args.N, "vocab": args.VSize + 3, "attention": args.a,
+        "layout": args.layout, "B": args.B, "H": args.H, "N": args.N, "vocab": args.VSize + 3, "attention": args.a,
         "precision": str(precision).removeprefix("torch."), "tokens_per_s": round(rate, 1),
         "s_per_step": round(seconds / args.steps, 3), "flops_fraction": round(rate * flops_per_token(model) / peak, 4),
         "gemm_gflops": round(peak / 1e9), "threads": torch.get_num_threads(), "torch": str(torch.__version__),

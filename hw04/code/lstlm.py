@@ -1509,9 +1509,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
+def set_up_memory() -> None:
+    """Two settings of the libraries that PyTorch stands on, which they read when the first tensors are made."""
+    # Large pages from Linux: fresh memory for a batch's tensors costs a seventh of the time.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # oneDNN keeps code for the shapes of the last 1024 products, and each minibatch has shapes of its own.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one of the four modes; returns the exit status: 0, 2 for what the user can mend, 130 for Ctrl-C."""
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch asks Linux for large pages: 10 % faster training
+    set_up_memory()
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115 - for all the run, if the caller closed it: `<&-`
     for stream in (sys.stdout, sys.stderr):
         if stream:
