@@ -38,8 +38,10 @@ demo: .venv/program
 	@echo "== 3/4 it completes a story"
 	@$(LSTLM) -prompt -model build/demo.pt -temperature 0.7 -seed 1 -text "once upon a time"
 	@echo "== 4/4 what may come after these words"
-	@$(LSTLM) -use -greedy -model build/demo.pt -text "once upon a time"
-	@echo "== now yours: .venv/bin/python hw04/code/lstlm.py -prompt -model build/demo.pt"
+	@$(LSTLM) -use -greedy -model build/demo.pt -text "one day , a bird"
+	@echo "== now yours:"
+	@echo ".venv/bin/python hw04/code/lstlm.py -prompt -temperature 0.7 -model build/demo.pt"
+	@echo ".venv/bin/python hw04/code/lstlm.py -use -model build/demo.pt"
 
 test: .venv/dev
 	@echo "== linter"

@@ -26,6 +26,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -37,12 +38,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
-from tqdm import tqdm
+try:
+    import numpy as np
+    import torch
+    from torch import Tensor, nn
+    from torch.nn import functional as F
+    from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
+    from tqdm import tqdm
+except ModuleNotFoundError as missing:
+    raise SystemExit(
+        f"lstlm.py: error: this Python has no {missing.name}; use .venv/bin/python, which make demo makes, "
+        "or pip install -r requirements.txt"
+    ) from None
 
 SPECIAL = ("<unk>", "<bos>", "<eos>")  # the first three ids of every vocabulary
 UNK, BOS, EOS = range(3)
@@ -245,7 +252,8 @@ def read_glove(path: str | Path, words: list[str]) -> Tensor:
                     if not np.isfinite(vectors[row]).all():
                         raise ValueError("a number that is not finite")
     except OSError as error:
-        raise UserError(f"{path}: cannot be read as GloVe vectors ({error.strerror}); give another path") from None
+        get = "python hw04/data/get_data.py glove gets them; without the flag vectors are learned"
+        raise UserError(f"{path}: cannot be read as GloVe vectors ({error.strerror}); {get}") from None
     except ValueError as error:
         raise UserError(f"{path}:{number}: {error}; delete the line or get the file again") from None
     if not number:
@@ -617,6 +625,7 @@ def compute_loss(model: LSTMLM, stories: list[list[int]], batch_size: int, progr
 
 WARM_UP = 50  # steps over which the learning rate rises to -lr
 SAVE_STEPS, SAVE_SECONDS = 500, 300  # a run that is killed loses no more work than that
+MACHINE = ("torch", "threads", "precision")  # what may differ when a run is resumed
 UNK_RATE = 0.5  # how often a word that the training corpus has once is shown as <unk>, which else is never seen
 
 
@@ -802,12 +811,12 @@ class Run:
     def load_state(self) -> None:
         """Go on from the state file. Raises UserError if there is none, or if it is that of another command."""
         state = read_checked(self.state_file, STATE, "no unfinished run there; leave out -resume to start one")
-        for name, value in {**asdict(self.config), **self.facts}.items():
-            other = {**state["config"], **state["facts"]}.get(name)
-            if value != other and name in ("torch", "threads", "precision"):
-                print(f"note: {name} is {value} and was {other}: the result will not be equal to the bit")
-            elif value != other:
-                raise UserError(f"{self.state_file}: its run has {name} {other}, not {value}; give it the same flags")
+        then, now = {**state["config"], **state["facts"]}, {**asdict(self.config), **self.facts}
+        changed = [name for name in now if now[name] != then.get(name)]
+        if other := [f"{name} {then.get(name)}, not {now[name]}" for name in changed if name not in MACHINE]:
+            raise UserError(f"{self.state_file}: its run has {'; '.join(other)}; give it the same flags")
+        for name in changed:
+            print(f"note: {name} was {then.get(name)} and is {now[name]}: the result will not be equal to the bit")
         self.model.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
@@ -953,37 +962,70 @@ def choose(probs: Tensor, sampling: Sampling, generator: torch.Generator | None 
 # ---- The interactive modes ------------------------------------------------------------------------------------------
 
 HELP = """\
-Type the beginning of a story to see what may come next. An empty line is the very beginning. Commands:
+Type the beginning of a story; an empty line is the very beginning. Or a command:
   :greedy [on|off]   take the most probable token     :fp X       frequency penalty, -2 to 2
   :temp X            temperature, 0 is greedy         :top K      only the K most probable
   :top_p X           only the most probable share X   :min_p X    only what has X of the best one's chance
   :show              the settings                     :help       this
   :quit or Ctrl-D    leave"""
-COMMANDS = {":fp": ("fpenalty", float), ":temp": ("temperature", float), ":top": ("top_k", int),
-            ":top_p": ("top_p", float), ":min_p": ("min_p", float)}
+COMMANDS = {":greedy": "greedy", ":fp": "fpenalty", ":temp": "temperature", ":top": "top_k", ":top_p": "top_p",
+            ":min_p": "min_p"}
 
 
 def read_prompts(args: argparse.Namespace, label: str) -> Iterator[str]:
-    """What the person gives: `-text`, else line after line of standard input, with line editing on a terminal."""
+    """What the person gives: `-text`, else line after line of standard input, with line editing on a terminal.
+
+    Lines that begin with a colon are commands, which change `args.sampling`.
+    """
     if args.text is not None:
         yield args.text
         return
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 - importing it gives input() its history and line editing
     terminal = sys.stdin.isatty()
-    while True:
-        try:
-            line = input(label if terminal else "")
-        except EOFError:
-            if terminal:
-                print()
-            return
-        except UnicodeDecodeError:
-            raise UserError("standard input is not UTF-8; convert it, or set PYTHONIOENCODING") from None
+    if terminal and not args.json:
+        print(HELP)
+    while (line := read_line(label, terminal)) is not None and line.strip() not in (":quit", ":q"):
         typed = f"{label}{printable(line)}"
         if not args.json:
             args.trace(typed) if terminal else print(typed)
-        yield line
+        if line.startswith(":"):
+            args.sampling = command(line, args.sampling)
+        else:
+            yield line
+
+
+def read_line(label: str, terminal: bool) -> str | None:
+    """A line of standard input; None at its end."""
+    try:
+        return input(label if terminal else "")
+    except EOFError:
+        if terminal:
+            print()
+        return None
+    except UnicodeDecodeError:
+        raise UserError("standard input is not UTF-8; convert it, or set PYTHONIOENCODING") from None
+
+
+def command(text: str, sampling: Sampling) -> Sampling:
+    """Carry out a `:command`; returns the settings after it."""
+    name, *values = text.split()
+    field = COMMANDS.get(name)
+    try:
+        if field == "greedy" and values in ([], ["on"], ["off"]):
+            sampling = replace(sampling, greedy=values != ["off"])
+        elif field and field != "greedy" and len(values) == 1:
+            kind = type(getattr(sampling, field))
+            sampling = replace(sampling, **{field: kind(values[0])})
+        elif name != ":show":
+            print(HELP if name == ":help" else f"{printable(text)}: not understood; :help lists the commands")
+            return sampling
+    except ValueError:
+        print(f"{printable(text)}: needs a {'whole ' * (field == 'top_k')}number")
+    except UserError as error:
+        print(error)
+    print("  ".join(f"{name} {getattr(sampling, field)}" for name, field in COMMANDS.items()))
+    return sampling
 
 
 def printable(text: str) -> str:
@@ -991,14 +1033,14 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def understand(text: str, loaded: "Loaded", quiet: bool) -> list[int]:
-    """The ids of a typed text; shows its last tokens, an unknown one with the nearest word of the vocabulary."""
+def understand(text: str, loaded: "Loaded", quiet: bool) -> list[str]:
+    """The tokens of a typed text; shows the last ones, an unknown one with the nearest word of the vocabulary."""
     words = tokenize_text(text, loaded.config.cased)
     if not quiet:
         known, shown = loaded.token2idx, words[-60:]
         shown = [printable(word) if word in known else describe_unknown(word, loaded.words) for word in shown]
-        print(f"tokens: {'... ' * (len(words) > 60)}{' '.join(shown)}" if words else "no token: starting from <bos>")
-    return encode([words], loaded.token2idx)[0][:-1]
+        print(f"tokens: {'... ' * (len(words) > 60)}{' '.join(shown)}" if words else "no words: starting from <bos>")
+    return words
 
 
 def describe_unknown(word: str, vocabulary: list[str]) -> str:
@@ -1008,18 +1050,11 @@ def describe_unknown(word: str, vocabulary: list[str]) -> str:
 
 
 def use(args: argparse.Namespace) -> None:
-    """A prompt loop that shows the most probable next tokens."""
-    loaded, sampling = load_model(args), args.sampling
-    if not args.json and args.text is None and sys.stdin.isatty():
-        print(HELP)
+    """Show the most probable next tokens after what the person types."""
+    loaded = load_model(args)
     for text in read_prompts(args, "words> "):
-        if text.startswith(":"):
-            if text.split()[0] in (":quit", ":q"):
-                return
-            sampling = command(text, sampling)
-            continue
-        ids = understand(text, loaded, args.json)
-        probs = next_token_probabilities(loaded.model, ids, sampling, Memory())
+        ids = encode([understand(text, loaded, args.json)], loaded.token2idx)[0][:-1]
+        probs = next_token_probabilities(loaded.model, ids, args.sampling, Memory())
         best = [(loaded.words[i], float(probs[i])) for i in probs.topk(min(10, len(probs))).indices if probs[i] > 0]
         if args.json:
             tokens, values = zip(*best, strict=True)
@@ -1027,72 +1062,69 @@ def use(args: argparse.Namespace) -> None:
             print(to_json(record), file=args.out, flush=True)
             continue
         generator = torch.Generator().manual_seed(seed := choose_seed(args))
-        picked = printable(loaded.words[choose(probs, sampling, generator)])
-        print(f"next:   {picked}" + ("" if sampling.is_greedy() else f"   (drawn with -seed {seed})"))
+        picked = printable(loaded.words[choose(probs, args.sampling, generator)])
+        how = "" if args.sampling.is_greedy() else f"   (drawn with -seed {seed}; :greedy takes the most probable)"
+        print(f"next:   {picked}{how}")
         for word, p in best:
             print(f"  {printable(word):>14} {p:6.1%} {'█' * round(40 * p)}".rstrip())
 
 
-def command(text: str, sampling: Sampling) -> Sampling:
-    """Carry out a `:command` of the prompt loop; returns the settings after it."""
-    name, *values = text.split()
-    try:
-        if name in COMMANDS and len(values) == 1:
-            field, kind = COMMANDS[name]
-            sampling = replace(sampling, **{field: kind(values[0])})
-        elif name == ":greedy" and values in ([], ["on"], ["off"]):
-            sampling = replace(sampling, greedy=values != ["off"])
-        elif name != ":show" or values:
-            print(HELP if name == ":help" else f"{printable(text)}: no such command; :help lists them")
-            return sampling
-    except ValueError:
-        print(f"{printable(text)}: needs a number")
-    except UserError as error:
-        print(error)
-    print("  ".join(f"{field} {value}" for field, value in asdict(sampling).items()))
-    return sampling
-
-
 def prompt(args: argparse.Namespace) -> None:
     """Continue what the person types, `-samples` times, as readable text that appears as it is generated."""
-    loaded, sampling = load_model(args), args.sampling
+    loaded = load_model(args)
     for text in read_prompts(args, "prompt> "):
-        ids = understand(text, loaded, args.json)
+        words = understand(text, loaded, args.json)
         seed, start = choose_seed(args), Memory()
         for sample in range(args.samples):
-            if not args.json and not sampling.is_greedy():
+            if not args.json and not args.sampling.is_greedy():
                 print(f"-- seed {seed + sample}")
-            complete(args, loaded, sampling, ids, start, seed + sample)
+            try:
+                complete(args, loaded, words, start, seed + sample)
+            except KeyboardInterrupt:  # ends the story; at the prompt it ends the program
+                if args.text is not None or not sys.stdin.isatty():
+                    raise
+                print("\n-- ended by Ctrl-C")
+                break
 
 
-def complete(
-    args: argparse.Namespace, loaded: "Loaded", sampling: Sampling, ids: list[int], start: Memory, seed: int
-) -> None:
-    """Generate and print one continuation of `ids`; with `-continue`, feed it back until it ends or loops."""
-    ids, begin, chances, text = list(ids), len(ids), [], ""
+def complete(args: argparse.Namespace, loaded: "Loaded", words: list[str], start: Memory, seed: int) -> None:
+    """Generate and print one continuation of `words`; with `-continue`, feed it back until it ends or loops."""
+    ids = encode([words], loaded.token2idx)[0][:-1]
+    begin, chances, text = len(ids), [], ""
     next_logits(loaded.model, ids, start)  # computed once for all samples
     memory, generator = replace(start), torch.Generator().manual_seed(seed)
 
     def told() -> Iterator[str]:
-        """The tokens of the prompt, then the new ones as they are chosen."""
-        yield from (loaded.words[i] for i in ids[1:begin])
+        """The words of the prompt as they were typed, then the new ones as they are chosen."""
+        yield from words
         while not why_ended(ids, begin, args):
-            probs = next_token_probabilities(loaded.model, ids, sampling, memory)
-            ids.append(choose(probs, sampling, generator))
+            probs = next_token_probabilities(loaded.model, ids, args.sampling, memory)
+            ids.append(choose(probs, args.sampling, generator))
             chances.append(float(probs[ids[-1]]))
             if ids[-1] != EOS:
                 yield loaded.words[ids[-1]]
 
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
+    column = 0
     for piece in detokenized(told(), loaded.config.cased):
         text += piece
         if not args.json:
-            print(printable(piece), end="", flush=True)
-    tokens, ended = [loaded.words[i] for i in ids[begin:]], why_ended(ids, begin, args)
+            column = print_folded(printable(piece), column, width)
+    ended, tokens = why_ended(ids, begin, args), [loaded.words[i] for i in ids[begin:]]
     if args.json:
         record = {"mode": "prompt", "text": text, "tokens": tokens, "probs": chances, "seed": seed, "ended": ended}
         print(to_json(record), file=args.out, flush=True)
     else:
         print(f"\n-- {len(tokens)} tokens, ended by {ended}")
+
+
+def print_folded(piece: str, column: int, width: float) -> int:
+    """Print a piece of text, on a new line rather than let the terminal break a word; returns the column after it."""
+    if column + len(piece) > width:
+        print()
+        piece, column = piece.lstrip(), 0
+    print(piece, end="", flush=True)
+    return column + len(piece)
 
 
 def why_ended(ids: list[int], begin: int, args: argparse.Namespace) -> str | None:
@@ -1144,10 +1176,13 @@ def evaluate(args: argparse.Namespace) -> None:
     loaded = load_model(args, choose_precision(args.precision, choose_device(args.device)))
     if not args.test_corpus and (sample := fill_corpora(args, loaded.facts["sample"])):
         print(sample)
+    paths = args.test_corpus or [args.valid_corpus, args.train_corpus]
+    if missing := [path for path in paths if not path.exists()]:
+        raise UserError(f"{missing[0]}: no such file; give other paths with -test_corpus")
     if not args.json:
         print(f"{args.model}: V = {len(loaded.words):,}, trained on {loaded.facts['train_corpus']}")
         print(f"{'nats':>8} {'ppl':>9} {'bits/char':>9} {'tokens':>10} {'<unk>':>7} {'tokens/s':>8}  corpus")
-    for path in args.test_corpus or [args.valid_corpus, args.train_corpus]:
+    for path in paths:
         row = score_corpus(loaded, path, args.stories, args.B)
         line = (f"{row['nats']:8.4f} {row['ppl']:9.2f} {row['bpc']:9.4f} {row['n_tokens']:10,} "
                 f"{row['unk_share']:7.2%} {row['tokens_per_s']:8,.0f}  {path}")
@@ -1254,7 +1289,7 @@ def read_checked(path: Path, kind: str, missing: str) -> dict:
     except PermissionError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception:
-        raise UserError(f"{path}: no {kind} file, or damaged; train again with -train") from None
+        raise UserError(f"{path}: no {kind} file, or damaged; name another with -model, or train again") from None
     if version != VERSION:
         raise UserError(f"{path}: format version {version}, this program reads {VERSION}; train again with -train")
     return content
@@ -1263,7 +1298,10 @@ def read_checked(path: Path, kind: str, missing: str) -> dict:
 def load_model(args: argparse.Namespace, precision: torch.dtype = torch.float32) -> Loaded:
     """Read the checkpoint `-model`. Raises UserError if it is none of ours, damaged, or not what other flags say."""
     path, device = args.model, choose_device(args.device)
-    content = read_checked(path, MODEL, "no such model; train one with -train, or name another with -model")
+    stopped = side_file(path, ".state.pt").exists()
+    missing = "no model yet, but a stopped run; go on with it: -train, its flags, and -resume" if stopped else (
+        "no such model; train one with -train, or name another with -model (build/demo.pt after make demo)")
+    content = read_checked(path, MODEL, missing)
     try:
         config, words, weights, facts = (content[key] for key in ("config", "words", "weights", "facts"))
         config = check_content(config, words, weights, facts)
@@ -1339,8 +1377,8 @@ def fill_corpora(args: argparse.Namespace, trained_on_sample: bool = False) -> s
     for path in (args.train_corpus, args.valid_corpus):
         if named and path in (train_path, valid_path) and not path.exists():
             raise UserError(f"{path}: no such file; give -train_corpus and -valid_corpus, not only {named}")
-    get = f"python {DATA / 'get_data.py'} tiny gets real ones"
-    return f"note: on the embedded sample of made-up stories, not on {DATA / 'tiny'}; {get}" if sample else ""
+    note = f"note: on the embedded sample of made-up stories, not on {DATA / CORPORA['tiny'][0]}"
+    return f"{note}; python {DATA / 'get_data.py'} tiny gets real ones" if sample else ""
 
 
 def training_vocabulary(args: argparse.Namespace) -> tuple[dict[str, int], Tensor, Config]:
@@ -1359,10 +1397,14 @@ def training_vocabulary(args: argparse.Namespace) -> tuple[dict[str, int], Tenso
         glove_only=args.glove_only, how=args.stories, cased=config.cased,
     )
     words, learned = len(token2idx) - 3, int((~embeddings[3:].any(1)).sum())
+    odd = [word for word in [*token2idx][3:] if not word.isalnum() and tokenize_text(word, config.cased) != [word]]
+    if len(odd) > 0.1 * words:
+        print(f"note: {len(odd) / words:.0%} of the words, such as {printable(odd[0])}, are no tokens as -use makes "
+              "them; is the corpus plain prose? README.md, 'Your own text', says how to make tokens of it")
     if words < config.VSize and not args.glove_only:
         print(f"note: the corpus has {words:,} words, fewer than -VSize {config.VSize:,}")
-    print(f"vocabulary: {words:,} words and 3 special tokens, vectors of size {edim}, "
-          f"{words - learned:,} from {glove.name if glove else 'no file'}, {learned:,} learned")
+    source = f"{words - learned:,} from {glove.name}, {learned:,} learned" if glove else "all learned"
+    print(f"vocabulary: {words:,} words and 3 special tokens, vectors of size {edim}, {source}")
     return token2idx, embeddings, replace(config, EDim=edim)
 
 
@@ -1427,7 +1469,7 @@ def make_parser() -> Parser:
     """All modes and flags, in groups; the help of each flag says its default."""
     layout = argparse.RawDescriptionHelpFormatter
     parser = Parser("lstlm.py", description=__doc__, formatter_class=layout, allow_abbrev=False)
-    mode = parser.add_argument_group("what to do, one of").add_mutually_exclusive_group(required=True)
+    mode = parser.add_argument_group("what to do, one of").add_mutually_exclusive_group()
     for function in (train, use, prompt, evaluate):
         text = function.__doc__.splitlines()[0]
         mode.add_argument(f"-{function.__name__}", dest="run", action="store_const", const=function, help=text)
@@ -1496,7 +1538,13 @@ def add_sampling_flags(add) -> None:
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line, checked as far as it can be without looking at files."""
     parser = make_parser()
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0].replace("--", "-"), re.findall(r"-\w+", parser.format_usage()), 1)
+        hint = f"did you mean {near[0]}?" if near else "is it a text that needs quotes?"
+        parser.error(f"{' '.join(unknown)}: no such flag; {hint}")
+    if not args.run:
+        parser.error("say what to do: -train, -use, -prompt or -evaluate")
     if not 0 < args.lr < math.inf:
         parser.error(f"-lr {args.lr}: give a number above 0")
     if args.dropout is not None and not 0 <= args.dropout < 1:
@@ -1537,8 +1585,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"lstlm.py: error: {printable(str(error))}", file=sys.stderr)
         return 2
     except Stopped as stopped:
-        again = shlex.join(sys.argv[1:] if argv is None else argv).removesuffix(" -resume")
-        print(f"lstlm.py: stopped and saved; go on with: python lstlm.py {again} -resume", file=sys.stderr)
+        again = shlex.join(sys.orig_argv if argv is None else ["python", "lstlm.py", *argv]).removesuffix(" -resume")
+        print(f"lstlm.py: stopped and saved; go on with: {again} -resume", file=sys.stderr)
         return 128 + stopped.args[0]
     except KeyboardInterrupt:
         print("\nlstlm.py: interrupted", file=sys.stderr)

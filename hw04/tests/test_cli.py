@@ -257,7 +257,9 @@ def test_the_embedded_sample_stands_in_and_says_so(tmp_path):
         (["-valid_corpus", "/"], ["/", "directory"]),
         (["-embeddings_file", "no/glove"], ["no/glove", "No such file"]),
         (["-EDim", "5", "-embeddings_file", "x"], ["-EDim", "-embeddings_file"]),
-        (["-wrong"], ["-wrong"]),
+        (["-temprature", "1"], ["-temprature 1", "did you mean -temperature?"]),
+        (["--seed", "1"], ["did you mean -seed?"]),
+        (["once", "upon"], ["once upon", "quotes"]),
     ],
 )
 def test_wrong_flags(call, folder, corpora, flags, words):
@@ -294,7 +296,7 @@ def test_a_checkpoint_that_is_none(call, folder, tmp_path):
     whole = (folder / "m.pt").read_bytes()
     for content in (b"", b"hello", whole[: len(whole) // 2], whole[:-10]):
         (tmp_path / "bad.pt").write_bytes(content)
-        check_error(call("-use", "-model", tmp_path / "bad.pt", text="the\n"), "bad.pt", "-train")
+        check_error(call("-use", "-model", tmp_path / "bad.pt", text="the\n"), "bad.pt", "-model")
     check_error(call("-use", "-model", tmp_path / "none.pt"), "none.pt: no such model", "-train")
     check_error(call("-use", "-model", tmp_path), str(tmp_path))
     saved = torch.load(folder / "m.pt", weights_only=True)
@@ -332,3 +334,43 @@ def test_output_that_nobody_reads_ends_quietly(folder):
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert "Traceback" not in done.stderr
     assert done.stderr == ""
+
+
+def test_prompt_takes_commands_and_says_unknown_words_as_they_were_typed(call, folder):
+    typed = ":greedy\nthe zyzzybird\n:temp\n:quit\nno\n"
+    done = call("-prompt", "-model", folder / "m.pt", "-max_tokens", 5, text=typed)
+    assert done.returncode == 0
+    assert ":greedy True" in done.stdout
+    assert "The zyzzybird" in done.stdout
+    assert "-- seed" not in done.stdout
+    assert ":temp: not understood; :help lists the commands" in done.stdout
+    assert "tokens: no" not in done.stdout
+
+
+def test_a_corpus_of_plain_prose_is_noted(call, folder, tmp_path):
+    prose = tmp_path / "prose"
+    prose.write_text('The old man went to the harbour. "Good day," he said.\nThen it rained, and he ran.\n')
+    flags = ["-train", "-H", 1, "-N", 4, "-EDim", 3, "-E", 1, "-model", tmp_path / "m.pt"]
+    noted = call(*flags, "-train_corpus", prose, "-valid_corpus", prose).stdout
+    assert "note: 40% of the words, such as harbour., are no tokens" in noted
+    clean = call(*flags, "-train_corpus", folder / "valid.tokens", "-valid_corpus", folder / "valid.tokens").stdout
+    assert "are no tokens" not in clean
+
+
+def test_text_is_folded_between_words(capsys):
+    column = 0
+    for piece in ["Once", " upon", " a", " time", ",", " there"]:
+        column = lstlm.print_folded(piece, column, 10)
+    assert capsys.readouterr().out == "Once upon\na time,\nthere"
+    assert column == 5
+
+
+def test_evaluate_looks_for_all_files_first(call, folder):
+    done = call("-evaluate", "-model", folder / "m.pt", "-test_corpus", folder / "valid.tokens", folder / "nope")
+    check_error(done, "nope", "-test_corpus")
+    assert done.stdout == ""
+
+
+def test_a_model_that_is_not_there_yet(call, folder):
+    (folder / "early.state.pt").write_bytes(b"")
+    check_error(call("-use", "-model", folder / "early.pt"), "early.pt", "stopped run", "-resume")
