@@ -1120,7 +1120,7 @@ def complete(args: argparse.Namespace, loaded: "Loaded", words: list[str], start
 
 def print_folded(piece: str, column: int, width: float) -> int:
     """Print a piece of text, on a new line rather than let the terminal break a word; returns the column after it."""
-    if column + len(piece) > width:
+    if piece.startswith(" ") and column + len(piece) >= width:  # a mark may still follow the last word
         print()
         piece, column = piece.lstrip(), 0
     print(piece, end="", flush=True)
