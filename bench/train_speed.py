@@ -59,11 +59,16 @@ def textbook_step(model: lstlm.LSTMLM, optimizer: torch.optim.Optimizer, batch: 
 
 
 def sample_batches(args: argparse.Namespace) -> tuple[list[list[list[int]]], torch.Tensor]:
-    """A seeded sample of train's own minibatches, one more than the steps, and word vectors (VSize + 3, EDim)."""
+    """A seeded sample of minibatches, one more than the steps, and word vectors (VSize + 3, EDim).
+
+    They are those of train, each of stories of similar length; a textbook's are random, unless `-similar` is given.
+    """
     token2idx, _, _ = lstlm.build_vocab_and_embeddings(None, args.corpus, args.VSize, edim=args.EDim)
     stories = lstlm.tokenize_corpus(args.corpus, token2idx)
     batches = lstlm.shuffled_batches(stories, args.B, torch.Generator().manual_seed(args.seed))
     chosen = random.Random(args.seed).choices([batch for batch in batches if len(batch) == args.B], k=args.steps + 1)
+    if args.layout != "ours" and not args.similar:
+        chosen = [random.Random(args.seed + i).sample(range(len(stories)), args.B) for i in range(args.steps + 1)]
     embeddings = torch.randn(args.VSize + 3, args.EDim, generator=torch.Generator().manual_seed(args.seed))
     return [[stories[story] for story in batch] for batch in chosen], embeddings
 
@@ -77,8 +82,10 @@ def main() -> None:
     p.add_argument("-layout", choices=("ours", "padded", "packed"), default="ours", help="(default ours)")
     p.add_argument("-a", action="store_const", const="dot", help="with attention (default without)")
     p.add_argument("-precision", choices=("auto", "fp32", "bf16"), default="auto", help="(default auto)")
+    p.add_argument("-similar", action="store_true", help="give a textbook's step our batches and memory settings too")
     args = p.parse_args()
-    lstlm.set_up_memory()
+    if args.layout == "ours" or args.similar:
+        lstlm.set_up_memory()
     torch.manual_seed(args.seed)
     if args.layout != "ours" and (args.a or args.precision == "bf16"):
         p.error(f"-layout {args.layout}: the textbook's step is float32 without attention")
@@ -101,7 +108,8 @@ def main() -> None:
     rate = sum(len(story) - 1 for batch in batches[1:] for story in batch) / seconds
     peak = max(product_rate(torch.float32), product_rate(torch.bfloat16))
     print(json.dumps({
-        "layout": args.layout, "B": args.B, "H": args.H, "N": args.N, "vocab": args.VSize + 3, "attention": args.a,
+        "layout": args.layout, "similar": args.similar or args.layout == "ours", "B": args.B, "H": args.H, "N": args.N,
+        "vocab": args.VSize + 3, "attention": args.a,
         "precision": str(precision).removeprefix("torch."), "tokens_per_s": round(rate, 1),
         "s_per_step": round(seconds / args.steps, 3), "flops_fraction": round(rate * flops_per_token(model) / peak, 4),
         "gemm_gflops": round(peak / 1e9), "threads": torch.get_num_threads(), "torch": str(torch.__version__),
