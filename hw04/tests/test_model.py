@@ -107,7 +107,7 @@ def test_loss_of_a_case_computed_by_hand():
     assert math.isclose(loss.item(), math.log(4) + 2 * math.log(4 / 3), rel_tol=1e-12)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     rows=st.integers(1, 20), V=st.integers(1, 30), chunk=st.integers(1, 60), scale=st.sampled_from([0.1, 1.0, 100.0]),
     seed=st.integers(0, 99),
@@ -129,7 +129,7 @@ def test_fused_loss_equals_plain_cross_entropy(rows, V, chunk, scale, seed):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10 * scale)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=6), H=st.integers(1, 3), N=st.integers(1, 6),
     dtype=st.sampled_from([torch.float32, torch.float64]), seed=st.integers(0, 99),
