@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draw the text of a terminal as an SVG picture, for the README.
 
-    make demo 2>/dev/null | python3 docs/terminal.py > docs/demo.svg
+    (echo '$ make demo'; make demo 2>/dev/null | sed -n '/1.4 training/,$p') | python3 docs/terminal.py > docs/demo.svg
 
 Lines longer than COLUMNS are folded, as a terminal does.
 """

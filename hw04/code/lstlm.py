@@ -451,7 +451,7 @@ class LSTMLM(nn.Module):
         self.initialise(spread)
 
     def initialise(self, spread: float) -> None:
-        """Start where the gates feel their input: PyTorch's small weights cost the first 200 steps to grow.
+        """Start where the gates feel their input: with PyTorch's small weights learning is some 40 steps behind.
 
         The products of input and weights have a spread of about 1, for word vectors whose numbers have this `spread`
         and for states of about 1/2. Forget gates start open (Jozefowicz et al. 2015).
