@@ -21,6 +21,7 @@ import argparse
 import contextlib
 import difflib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -55,7 +56,7 @@ SPECIAL = ("<unk>", "<bos>", "<eos>")  # the first three ids of every vocabulary
 UNK, BOS, EOS = range(3)
 HW04 = Path(__file__).resolve().parent.parent
 DATA = HW04 / "data"
-PIECE = 512  # positions that evaluation and generation compute at a time, with the state carried over
+ROWS = 2048  # stories x positions that evaluation and reading compute at a time, with the state carried over
 ROUNDS = 20  # of -continue
 
 
@@ -336,70 +337,181 @@ def last_rows(batch_sizes: Tensor) -> Tensor:
     return (batch_sizes.cumsum(0) - batch_sizes)[lengths - 1] + rank
 
 
-class PackedLSTMLayer(torch.autograd.Function):
-    """One LSTM layer over packed rows: the recurrence of `nn.LSTM`, its gates in the order i, f, g, o.
+def has_onednn(x: Tensor) -> bool:
+    """Whether products of `x` go to oneDNN by hand. PyTorch gives float32 to MKL, which on AMD is half as fast."""
+    return x.dtype == torch.float32 and x.device.type == "cpu" and torch.backends.mkldnn.is_available()
 
-        z = gates + h' W^T;  c = sigmoid(z_f) * c' + sigmoid(z_i) * tanh(z_g);  h = sigmoid(z_o) * tanh(c)
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (r, K) times the transpose of weight (n, K), plus bias (n,): `F.linear`, without autograd."""
+    if has_onednn(x):
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return F.linear(x, weight, bias)
+
+
+def add_product(start: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """start (r, n) plus `product(x, weight)`."""
+    if has_onednn(x):
+        return torch.ops.mkldnn._linear_pointwise(x, start, weight, None, "add")
+    return torch.addmm(start, x, weight.t())
+
+
+def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    """The gradient (n, K) of a weight, from that of `product(x, weight)` (r, n) and x (r, K)."""
+    if has_onednn(x):  # it copies a transposed first factor, so that is the smaller one
+        return product(x.t(), grad.t()).t()
+    return grad.t() @ x
+
+
+class Product(torch.autograd.Function):
+    """`product` with its gradients."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        """x (R, K), weight (n, K), bias (n,) -> (R, n)."""
+        ctx.save_for_backward(x, weight)
+        return product(x, weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        return product(grad, weight.t()), weight_gradient(grad, x), grad.sum(0)
+
+
+sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
+
+
+class LSTMCell:
+    """One position of `nn.LSTM`: c = sigmoid(z_f) c' + sigmoid(z_i) tanh(z_g);  h = sigmoid(z_o) tanh(c).
+
+    z (b, 4N) are the sums of both products and both biases, in the order i, f, g, o; c' is c one position before.
+    """
+
+    @staticmethod
+    def forward(z, before, c, h):
+        """Turns z (b, 4N) into the gates, in place, and fills c and h (b, N) from them and c' (b, N)."""
+        N = c.shape[1]
+        z[:, : 2 * N].sigmoid_()
+        z[:, 2 * N : 3 * N].tanh_()
+        z[:, 3 * N :].sigmoid_()
+        i, f, g, o = z.chunk(4, 1)
+        torch.mul(f, before, out=c).addcmul_(i, g)
+        torch.mul(o, c.tanh(), out=h)
+
+    @staticmethod
+    def backward(gates, before, c, dh, dc, dz):
+        """Fills dz (b, 4N), the gradient of the sums, and turns dc (b, N) into that of c'."""
+        N = c.shape[1]
+        (i, f, g, o), (di, df, dg, do) = gates.chunk(4, 1), dz.chunk(4, 1)
+        tanh_c = c.tanh()
+        torch.mul(dh, tanh_c, out=do)
+        dc += tanh_backward(dh * o, tanh_c)
+        torch.mul(dc, g, out=di)
+        torch.mul(dc, before, out=df)
+        torch.mul(dc, i, out=dg)
+        dc *= f
+        sigmoid_backward.grad_input(dz[:, : 2 * N], gates[:, : 2 * N], grad_input=dz[:, : 2 * N])
+        tanh_backward.grad_input(dg, g, grad_input=dg)
+        sigmoid_backward.grad_input(do, o, grad_input=do)
+
+
+class GRUCell:
+    """One position of `nn.GRU`: n = tanh(x_n + sigmoid(z_r) z_n);  h = sigmoid(z_u) h' + (1 - sigmoid(z_u)) n.
+
+    z (b, 4N) are the sums r, u, n and x_n: n has only the recurrent product and bias, x_n those of the input.
+    c is h in full precision.
+    """
+
+    @staticmethod
+    def forward(z, before, c, h):
+        """Turns z (b, 4N) into the gates r and u, z_n and n, in place, and fills c and h (b, N)."""
+        r, u, z_n, n = z.chunk(4, 1)
+        z[:, : 2 * c.shape[1]].sigmoid_()
+        n.addcmul_(r, z_n).tanh_()
+        h.copy_(torch.lerp(n, before, u, out=c))
+
+    @staticmethod
+    def backward(gates, before, c, dh, dc, dz):
+        """Fills dz (b, 4N), the gradient of the sums, and turns dc (b, N) into that of h'."""
+        N = c.shape[1]
+        (r, u, z_n, n), (dr, du, dz_n, dn) = gates.chunk(4, 1), dz.chunk(4, 1)
+        dc += dh
+        torch.mul(dc, before - n, out=du)
+        tanh_backward.grad_input(dc - dc * u, n, grad_input=dn)
+        torch.mul(dn, z_n, out=dr)
+        torch.mul(dn, r, out=dz_n)
+        dc *= u
+        sigmoid_backward.grad_input(dz[:, : 2 * N], gates[:, : 2 * N], grad_input=dz[:, : 2 * N])
+
+
+class RNNCell:
+    """One position of `nn.RNN` (Elman 1990): h = tanh(z), with z (b, N). c is h in full precision."""
+
+    @staticmethod
+    def forward(z, before, c, h):
+        """Fills c and h (b, N)."""
+        h.copy_(torch.tanh(z, out=c))
+
+    @staticmethod
+    def backward(gates, before, c, dh, dc, dz):
+        """Fills dz (b, N); h' has no other way to the loss, so its dc is zero."""
+        tanh_backward.grad_input(dc.add_(dh), c, grad_input=dz)
+        dc.zero_()
+
+
+CELLS = {"lstm": LSTMCell, "gru": GRUCell, "rnn": RNNCell}
+
+
+class PackedLayer(torch.autograd.Function):
+    """One recurrent layer over packed rows, with the results of `nn.LSTM`, `nn.GRU` or `nn.RNN`.
 
     On a CPU, autograd through `nn.LSTM` and a PackedSequence is quadratic in length: each step's slice
     allocates a gradient as large as the whole batch. Here both loops work in place on slices of the packed
-    rows, and the weights' gradient is one large product after the loop. Products are in the dtype of `gates`
+    rows, and the weights' gradient is one large product after the loop. Products are in the dtype of `sums`
     (bfloat16 where the CPU has it in hardware), cells and nonlinearities in that of `c0` (float32 or better).
     """
 
     @staticmethod
-    def forward(ctx, gates, weight, h0, c0, batch_sizes, last):
-        """gates (R, 4N): input products and biases; weight (4N, N); h0, c0 (B, N) -> h (R, N), final c (B, N)."""
-        N = weight.shape[1]
-        activations = torch.empty_like(gates, dtype=c0.dtype)  # (R, 4N) the gates after their nonlinearities
-        cells = c0.new_empty(len(gates), N)
-        hidden = gates.new_empty(len(gates), N)
+    def forward(ctx, cell, sums, weight, h0, c0, batch_sizes, last, training):
+        """sums (R, SN): input products and biases; weight (GN, N); h0, c0 (B, N) -> h (R, N), final c (B, N).
+
+        The recurrent product goes to the first G of the S blocks of size N: 4 of 4, for the GRU 3 of 4, 1 of 1.
+        """
+        G = len(weight)
+        gates = c0.new_empty(sums.shape if training else (batch_sizes[0], sums.shape[1]))
+        slots = gates.split(batch_sizes) if training else [gates[:b] for b in batch_sizes]
+        cells, hidden = (x.new_empty(len(sums), c0.shape[1]) for x in (c0, sums))
         h, c = h0, c0
-        steps = zip(*(x.split(batch_sizes) for x in (gates, activations, cells, hidden)), strict=True)
-        for z, a, c_next, h_next in steps:  # (b, 4N), (b, 4N), (b, N), (b, N) where b = batch_sizes[t]
-            a.copy_(torch.addmm(z, h[: len(z)], weight.t()))
-            a[:, : 2 * N].sigmoid_()
-            a[:, 2 * N : 3 * N].tanh_()
-            a[:, 3 * N :].sigmoid_()
-            i, f, g, o = a.chunk(4, 1)
-            torch.mul(f, c[: len(z)], out=c_next).addcmul_(i, g)
-            torch.mul(o, c_next.tanh(), out=h_next)
+        for x, z, c_next, h_next in zip(sums.split(batch_sizes), slots, cells.split(batch_sizes),
+                                        hidden.split(batch_sizes), strict=True):  # each (b, ...), b = batch_sizes[t]
+            z[:, :G] = add_product(x[:, :G], h[: len(x)], weight)
+            z[:, G:] = x[:, G:]
+            cell.forward(z, c[: len(x)], c_next, h_next)
             h, c = h_next, c_next
-        ctx.save_for_backward(weight, h0, c0, activations, cells, hidden)
-        ctx.batch_sizes = batch_sizes
+        ctx.save_for_backward(weight, h0, c0, gates, cells, hidden)
+        ctx.cell, ctx.batch_sizes = cell, batch_sizes
         return hidden, cells[last]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_hidden, grad_cell):
-        """Backpropagation through time: the derivatives of the equations above, last position first."""
-        sigmoid_backward, tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
-        weight, h0, c0, activations, cells, hidden = ctx.saved_tensors
-        sizes, N = ctx.batch_sizes, weight.shape[1]
-        grad_gates = torch.empty_like(activations, dtype=weight.dtype)  # (R, 4N)
-        grad_h = grad_hidden.clone().split(sizes)
+        """Backpropagation through time, last position first."""
+        weight, h0, c0, gates, cells, hidden = ctx.saved_tensors
+        sizes, G = ctx.batch_sizes, len(weight)
+        grad_sums = torch.empty_like(gates, dtype=weight.dtype)  # (R, SN)
         grad_c = grad_cell.clone()  # (B, N): a story's own, until the loop comes to its last position
-        scratch = c0.new_empty(sizes[0], 4 * N)
-        steps = zip(grad_gates.split(sizes), activations.split(sizes), cells.split(sizes), strict=True)
-        before = earlier(cells, c0, sizes)
-        for t, (out, a, cell) in reversed(list(enumerate(steps))):
-            dh, dc, d = grad_h[t].to(c0.dtype), grad_c[: sizes[t]], scratch[: sizes[t]]
-            (i, f, g, o), (di, df, dg, do) = a.chunk(4, 1), d.chunk(4, 1)
-            tanh_c = cell.tanh()
-            torch.mul(dh, tanh_c, out=do)
-            dc += tanh_backward(dh * o, tanh_c)
-            torch.mul(dc, g, out=di)
-            torch.mul(dc, before[t], out=df)
-            torch.mul(dc, i, out=dg)
-            dc *= f
-            sigmoid_backward.grad_input(d[:, : 2 * N], a[:, : 2 * N], grad_input=d[:, : 2 * N])
-            tanh_backward.grad_input(dg, g, grad_input=dg)
-            sigmoid_backward.grad_input(do, o, grad_input=do)
-            out.copy_(d)
-            if t:
-                grad_h[t - 1][: sizes[t]].addmm_(out, weight)
-        grad_weight = grad_gates.t() @ torch.cat(earlier(hidden, h0, sizes))
-        return grad_gates, grad_weight, out @ weight, grad_c, None, None
+        dh_later = grad_hidden[:0]  # (b, N): what the position after says of this one's h
+        scratch = c0.new_empty(sizes[0], gates.shape[1])
+        steps = zip(gates.split(sizes), earlier(cells, c0, sizes), cells.split(sizes), grad_hidden.split(sizes),
+                    grad_sums.split(sizes), strict=True)
+        for z, before, c, dh, out in reversed(list(steps)):
+            dh, dz = dh.to(c0.dtype, copy=True), scratch[: len(dh)]
+            dh[: len(dh_later)] += dh_later
+            ctx.cell.backward(z, before, c, dh, grad_c[: len(dh)], dz)
+            dh_later = product(out.copy_(dz)[:, :G], weight.t())
+        grad_weight = weight_gradient(grad_sums[:, :G], torch.cat(earlier(hidden, h0, sizes)))
+        return None, grad_sums, grad_weight, dh_later, grad_c, None, None, None
 
 
 def earlier(rows: Tensor, initial: Tensor, batch_sizes: list[int]) -> list[Tensor]:
@@ -432,7 +544,7 @@ class LSTMLM(nn.Module):
     """
 
     def __init__(self, embeddings: Tensor, N: int, H: int, attention: str | None = None, dropout: float = 0.0,
-                 precision: torch.dtype = torch.float32):
+                 precision: torch.dtype = torch.float32, cell: str = "lstm"):
         super().__init__()
         if attention and N % 2:
             raise UserError(f"-N {N} with -a: attention halves the LSTM's size, so N must be even")
@@ -444,7 +556,8 @@ class LSTMLM(nn.Module):
         self.embedding = nn.Embedding.from_pretrained(torch.where(learned[:, None], drawn, embeddings), freeze=False)
         learned[: len(SPECIAL)] = True
         self.register_buffer("learned", learned)
-        self.lstm = nn.LSTM(edim, N // 2 if attention else N, H, dropout=dropout if H > 1 else 0.0)
+        self.cell = cell
+        self.lstm = getattr(nn, cell.upper())(edim, N // 2 if attention else N, H, dropout=dropout if H > 1 else 0.0)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(N, V)
         self.attention, self.precision = attention, precision
@@ -461,7 +574,8 @@ class LSTMLM(nn.Module):
             nn.init.normal_(w_ih, std=2 / N**0.5 if layer else 1 / (spread * w_ih.shape[1] ** 0.5))
             nn.init.zeros_(b_ih)
             nn.init.zeros_(b_hh)
-            nn.init.ones_(b_hh[N : 2 * N])
+            if self.cell == "lstm":
+                nn.init.ones_(b_hh[N : 2 * N])
         nn.init.zeros_(self.output.bias)
 
     def embed(self, tokens: Tensor) -> Tensor:
@@ -488,7 +602,7 @@ class LSTMLM(nn.Module):
         rows, _, order, back = (x.to(inputs.device) for x in packing)
         state = state or self.initial_state(len(inputs))
         words = self.embed(inputs.flatten()[rows])  # (R, EDim)
-        hidden, h, c = self.run_lstm(words, packing.batch_sizes, state.h[:, order], state.c[:, order])  # (R, N)
+        hidden, h, c = self.run_cells(words, packing.batch_sizes, state.h[:, order], state.c[:, order])  # (R, N)
         hidden, past = self.dropout(hidden), state.past
         if self.attention:
             padded = hidden.new_zeros(inputs.numel(), hidden.shape[1]).index_copy(0, rows, hidden)
@@ -505,23 +619,34 @@ class LSTMLM(nn.Module):
         zeros = self.output.weight.new_zeros(lstm.num_layers, stories, lstm.hidden_size)
         return State(zeros, zeros, zeros.new_zeros(stories, 0, lstm.hidden_size))
 
-    def run_lstm(self, data: Tensor, sizes: Tensor, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def run_cells(self, data: Tensor, sizes: Tensor, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Packed rows (R, EDim), sizes[t] for position t, and states (H, B, N) -> (R, N), and the states at the end."""
-        if data.device.type != "cpu":  # cuDNN has a fast LSTM of its own for packed sequences
-            packed = PackedSequence(data, sizes)
-            with torch.autocast(data.device.type, self.precision, enabled=self.precision != torch.float32):
-                packed, (h, c) = self.lstm(packed, (h0, c0))
-            return packed.data, h, c
-        final_h, final_c, last = [], [], last_rows(sizes)
-        for layer, (w_ih, w_hh, b_ih, b_hh) in enumerate(self.lstm.all_weights):
+        if data.device.type != "cpu":
+            return self.run_cudnn(PackedSequence(data, sizes), h0, c0)
+        final_h, final_c, more = [], [], (sizes.tolist(), last_rows(sizes), torch.is_grad_enabled())
+        for layer, (h, c) in enumerate(zip(h0, c0, strict=True)):
             if layer:
                 data = F.dropout(data, self.lstm.dropout, self.training)
-            w_ih, w_hh, bias = (self.cast(x) for x in (w_ih, w_hh, b_ih + b_hh))
-            gates = F.linear(self.cast(data), w_ih, bias)  # (R, 4N) all input products at once
-            data, c = PackedLSTMLayer.apply(gates, w_hh, self.cast(h0[layer]), c0[layer], sizes.tolist(), last)
-            final_h.append(data[last].to(c.dtype))
+            sums, w_hh = self.input_sums(self.cast(data), *map(self.cast, self.lstm.all_weights[layer]))
+            data, c = PackedLayer.apply(CELLS[self.cell], sums, w_hh, self.cast(h), c, *more)
+            final_h.append(data[more[1]].to(c.dtype))
             final_c.append(c)
         return data, torch.stack(final_h), torch.stack(final_c)
+
+    def input_sums(self, data: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor]:
+        """What the inputs (R, EDim or N) and biases of a layer give to the sums of its cells, and w_hh."""
+        N = self.lstm.hidden_size
+        if self.cell != "gru":
+            return Product.apply(data, w_ih, b_ih + b_hh), w_hh
+        r, u, x_n = Product.apply(data, w_ih, b_ih + F.pad(b_hh[: 2 * N], (0, N))).chunk(3, 1)
+        return torch.cat([r, u, b_hh[2 * N :].expand(len(data), N), x_n], 1), w_hh
+
+    def run_cudnn(self, packed: PackedSequence, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`run_cells` on a GPU, where cuDNN's own is fast."""
+        lstm = self.cell == "lstm"
+        with torch.autocast(h0.device.type, self.precision, enabled=self.precision != torch.float32):
+            packed, state = self.lstm(packed, (h0, c0) if lstm else h0)
+        return packed.data, *(state if lstm else (state, state))
 
     def cast(self, x: Tensor) -> Tensor:
         """`x` in the dtype of the large products: bfloat16 where that was chosen, else that of the weights."""
@@ -559,16 +684,15 @@ class LinearCrossEntropy(torch.autograd.Function):
     CHUNK = 1 << 22  # scores at a time: 16 MB in float32
 
     @staticmethod
-    def forward(ctx, features, weight, bias, targets):
+    def forward(ctx, features, weight, bias, targets, training=True):
         """features (R, N), weight (V, N), bias (V,), targets (R,) -> a scalar."""
         low_weight, low_bias = weight.to(features.dtype), bias.to(features.dtype)
-        training = any(ctx.needs_input_grad)
         grad_rows, grad_weight, grad_bias = [], torch.zeros_like(weight), torch.zeros_like(bias)
         total = weight.new_zeros(())
         size = max(1, LinearCrossEntropy.CHUNK // len(weight))
         buffer = weight.new_empty(min(size, len(features)), len(weight))
         for x, target in zip(features.split(size), targets[:, None].split(size), strict=True):  # (r, N), (r, 1)
-            logits = F.linear(x, low_weight, low_bias)  # (r, V)
+            logits = product(x, low_weight, low_bias)  # (r, V)
             probs = torch.softmax(logits, 1, dtype=weight.dtype, out=buffer[: len(x)])
             # The most probable word gives log(sum(exp(logits))), without a second pass of exponentials.
             log_sum = logits.amax(1, keepdim=True) - probs.amax(1, keepdim=True).log()
@@ -577,8 +701,8 @@ class LinearCrossEntropy(torch.autograd.Function):
                 slope = probs.scatter_add_(1, target, probs.new_full(target.shape, -1))
                 grad_bias += slope.sum(0)
                 slope = slope.to(x.dtype)
-                grad_weight += slope.t() @ x
-                grad_rows.append(slope @ low_weight)
+                grad_weight += weight_gradient(slope, x)
+                grad_rows.append(product(slope, low_weight.t()))
         if training:
             ctx.grads = torch.cat(grad_rows), grad_weight, grad_bias
         return total
@@ -586,7 +710,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        return *(x * grad.to(x.dtype) for x in ctx.grads), None
+        return *(x * grad.to(x.dtype) for x in ctx.grads), None, None
 
 
 def summed_nats(model: LSTMLM, inputs: Tensor, targets: Tensor, lengths: Tensor, state: State | None = None):
@@ -594,7 +718,8 @@ def summed_nats(model: LSTMLM, inputs: Tensor, targets: Tensor, lengths: Tensor,
     output = model.output
     features, packing, state = model.features(inputs.to(output.weight.device), lengths, state)
     targets = targets.flatten()[packing.data].to(output.weight.device)
-    return LinearCrossEntropy.apply(model.cast(features), output.weight, output.bias, targets), state
+    more = targets, torch.is_grad_enabled()
+    return LinearCrossEntropy.apply(model.cast(features), output.weight, output.bias, *more), state
 
 
 @torch.no_grad()
@@ -612,7 +737,7 @@ def compute_loss(model: LSTMLM, stories: list[list[int]], batch_size: int, progr
     with tqdm(total=tokens, unit=" tokens", disable=None if progress else True, leave=False) as bar:
         for start in range(0, len(by_length), batch_size):
             state = None
-            for inputs, targets, lengths in pieces(by_length[start : start + batch_size], PIECE):
+            for inputs, targets, lengths in pieces(by_length[start : start + batch_size], max(1, ROWS // batch_size)):
                 nats, state = summed_nats(model, inputs, targets, lengths, state and state.first(len(inputs)))
                 total += float(nats)
                 bar.update(int(lengths.sum()))
@@ -673,7 +798,7 @@ def train(args: argparse.Namespace) -> None:
     token2idx, embeddings, config = training_vocabulary(args)
     stories = tokenize_corpus(args.train_corpus, token2idx, args.stories, config.cased)
     valid = tokenize_corpus(args.valid_corpus, token2idx, args.stories, config.cased)
-    model = LSTMLM(embeddings, config.N, config.H, config.a, config.dropout, precision).to(device)
+    model = LSTMLM(embeddings, config.N, config.H, config.a, config.dropout, precision, config.cell).to(device)
     run = Run(args, model, config, list(token2idx), describe_training(args, precision, sample))
     tokens = sum(len(story) - 1 for story in stories)
     print(f"{len(stories):,} stories, {tokens:,} target tokens; valid {sum(len(s) - 1 for s in valid):,}; "
@@ -893,7 +1018,9 @@ def next_probabilities(logits: Tensor, counts: Tensor, sampling: Sampling = Samp
     if sampling.top_p < 1:
         ranked, order = probs.sort(descending=True, stable=True)
         probs = keep(probs, order[ranked.cumsum(0) - ranked < sampling.top_p])  # the fewest that reach top_p
-    return keep(probs, (probs >= sampling.min_p * probs.max()).nonzero()[:, 0])
+    if sampling.min_p:
+        probs = keep(probs, (probs >= sampling.min_p * probs.max()).nonzero()[:, 0])
+    return probs
 
 
 def keep(probs: Tensor, chosen: Tensor) -> Tensor:
@@ -902,30 +1029,100 @@ def keep(probs: Tensor, chosen: Tensor) -> Tensor:
     return kept / kept.sum()
 
 
+class Stepper:
+    """The model one position at a time, with nothing between its products: weights laid side by side, no modules.
+
+    `precision` is that of the weights: torch.float32, torch.bfloat16, or torch.int8, where each row of a matrix is
+    whole numbers of -127 to 127 times a scale of its own. What is added to them is float32.
+    """
+
+    def __init__(self, model: LSTMLM):
+        self.model, self.cell = model, CELLS[model.cell]
+        self.layers = [self.prepare(*self.joined(*weights)) for weights in model.lstm.all_weights]
+        self.output = self.prepare(model.output.weight, model.output.bias)
+
+    def joined(self, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor]:
+        """The weight (SN, In + N) of [x ; h] and the bias (SN,) that give all sums of a cell."""
+        if self.cell is not GRUCell:
+            return torch.cat([w_ih, w_hh], 1), b_ih + b_hh
+        (w_ru, w_n), (b_ru, b_n) = (x.tensor_split([2 * len(x) // 3]) for x in (w_ih, b_ih))
+        (v_ru, v_n), (d_ru, d_n) = (x.tensor_split([2 * len(x) // 3]) for x in (w_hh, b_hh))
+        rows = [[w_ru, v_ru], [torch.zeros_like(w_n), v_n], [w_n, torch.zeros_like(v_n)]]
+        return torch.cat([torch.cat(row, 1) for row in rows]), torch.cat([b_ru + d_ru, d_n, b_n])
+
+    def prepare(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Weight, bias, and the scale of each row if the weight is int8."""
+        if self.model.precision != torch.int8:
+            return self.model.cast(weight), self.model.cast(bias), None
+        scale = weight.abs().amax(1).clamp(min=1e-30) / 127
+        whole = (weight / scale[:, None]).round().to(torch.int8)
+        return F.pad(whole, (0, -weight.shape[1] % 32)), bias, scale.bfloat16()  # the kernel takes 32 columns at a time
+
+    @staticmethod
+    def multiply(x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor | None) -> Tensor:
+        """x (K, m) -> (K, n), in the dtype of x."""
+        if scale is None:
+            return product(x.to(weight.dtype), weight, bias).to(x.dtype)
+        x = F.pad(x.bfloat16(), (0, weight.shape[1] - x.shape[1]))
+        return torch._weight_int8pack_mm(x, weight, scale) + bias
+
+    def __call__(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """The scores (K, V) after one more token (K,) of each of K stories, and their state."""
+        x, hs, cs, past = self.model.embedding.weight[tokens], [], [], state.past  # (K, EDim)
+        for weights, h, c in zip(self.layers, state.h, state.c, strict=True):
+            sums = self.multiply(torch.cat([x, h], 1), *weights)
+            x, c_next = torch.empty_like(h), torch.empty_like(c)  # (K, N)
+            self.cell.forward(sums, c, c_next, x)
+            hs.append(x)
+            cs.append(c_next)
+        if self.model.attention:
+            x = torch.cat([x, self.model.attend(x[:, None], past)[:, 0]], 1)
+            past = torch.cat([past, hs[-1][:, None]], 1)
+        return self.multiply(x, *self.output), State(torch.stack(hs), torch.stack(cs), past)
+
+
 @dataclass
 class Memory:
-    """What was computed of a growing sequence of ids, so that each further token costs one step of the LSTM."""
+    """What was computed of K growing sequences of ids, so that each further token costs one step of the LSTM."""
 
-    tokens: list[int] = field(default_factory=list)
+    stories: list[list[int]] = field(default_factory=list)
     state: State | None = None
-    logits: Tensor | None = None  # (V,) the scores after the last of `tokens`
+    logits: Tensor | None = None  # (K, V) the scores after the last id of each
+    step: Stepper | None = None
+
+    def select(self, rows: list[int]) -> None:
+        """Keep these of the K, in this order; one can be taken several times."""
+        self.stories, self.logits = [self.stories[row] for row in rows], self.logits[rows]
+        self.state = State(self.state.h[:, rows], self.state.c[:, rows], self.state.past[rows])
 
 
 @torch.inference_mode()
-def next_logits(model: LSTMLM, tokens: list[int], memory: Memory) -> Tensor:
-    """The scores (V,) of the next token after the ids `tokens`. Computes what `memory` does not yet hold."""
-    if memory.tokens != tokens[: len(memory.tokens)]:
-        memory.tokens, memory.state = [], None
-    new = torch.tensor([tokens[len(memory.tokens) :]], device=model.output.weight.device)
+def next_logits(model: LSTMLM, stories: list[list[int]], memory: Memory) -> Tensor:
+    """The scores (K, V) of the next token of K stories of ids of the same length. Computes what is not in `memory`."""
+    known = len(memory.stories[0]) if memory.stories else 0
+    if memory.stories != [story[:known] for story in stories]:
+        memory.state, known = None, 0
+    new = torch.tensor([story[known:] for story in stories], device=model.output.weight.device)  # (K, new)
+    if memory.state and new.shape[1] == 1:
+        memory.step = memory.step or Stepper(model)
+        memory.logits, memory.state = memory.step(new[:, 0], memory.state)
+    else:
+        read(model, new, memory)
+    memory.stories = [list(story) for story in stories]
+    return memory.logits
+
+
+def read(model: LSTMLM, new: Tensor, memory: Memory) -> None:
+    """Go on with the stories of `memory` by the ids `new` (K, n)."""
     bar = tqdm(total=new.shape[1], desc="reading", unit=" tokens", leave=False, disable=new.shape[1] < 5000 or None)
     with bar:
-        for part in new.split(PIECE, 1):
+        for part in new.split(max(1, ROWS // len(new)), 1):
             if part.shape[1]:
-                features, _, memory.state = model.features(part, torch.tensor([part.shape[1]]), memory.state)
-                memory.logits = model.output(features[-1].to(model.output.weight.dtype))
+                features, packing, memory.state = model.features(part, torch.tensor([part.shape[1]] * len(part)),
+                                                                memory.state)
+                last = features[-len(part) :][packing.unsorted_indices]
+                memory.logits = model.output(last.to(model.output.weight.dtype))
                 bar.update(part.shape[1])
-    memory.tokens = list(tokens)
-    return memory.logits
 
 
 def generate_next_token(
@@ -938,15 +1135,15 @@ def generate_next_token(
     temperature, top_k, top_p, min_p as in `Sampling`.
     """
     sampling = Sampling(greedy, fpenalty, **more)
-    return choose(next_token_probabilities(model, tokens, sampling, state or Memory()), sampling, generator)
+    return choose(next_token_probabilities(model, [tokens], sampling, state or Memory())[0], sampling, generator)
 
 
-def next_token_probabilities(model: LSTMLM, tokens: list[int], sampling: Sampling, memory: Memory) -> Tensor:
-    """The probabilities (V,) from which the token after the ids `tokens` is chosen."""
+def next_token_probabilities(model: LSTMLM, stories: list[list[int]], sampling: Sampling, memory: Memory):
+    """The probabilities (V,) from which the token after each of K stories of ids is chosen."""
     # YOUR CODE HERE: BEGIN (5)
-    logits = next_logits(model, tokens, memory).cpu()
-    counts = torch.bincount(torch.tensor(tokens), minlength=len(logits))  # c(s, w), the prompt included
-    return next_probabilities(logits, counts, sampling)
+    logits = next_logits(model, stories, memory).cpu()  # (K, V)
+    counts = [torch.bincount(torch.tensor(story), minlength=logits.shape[1]) for story in stories]  # c(s, w)
+    return [next_probabilities(z, c, sampling) for z, c in zip(logits, counts, strict=True)]
     # YOUR CODE HERE: END
 
 
@@ -1051,10 +1248,10 @@ def describe_unknown(word: str, vocabulary: list[str]) -> str:
 
 def use(args: argparse.Namespace) -> None:
     """Show the most probable next tokens after what the person types."""
-    loaded = load_model(args)
+    loaded = load_model(args, choose_precision(args.precision, choose_device(args.device), generating=True))
     for text in read_prompts(args, "words> "):
         ids = encode([understand(text, loaded, args.json)], loaded.token2idx)[0][:-1]
-        probs = next_token_probabilities(loaded.model, ids, args.sampling, Memory())
+        probs = next_token_probabilities(loaded.model, [ids], args.sampling, Memory())[0]
         best = [(loaded.words[i], float(probs[i])) for i in probs.topk(min(10, len(probs))).indices if probs[i] > 0]
         if args.json:
             tokens, values = zip(*best, strict=True)
@@ -1071,51 +1268,87 @@ def use(args: argparse.Namespace) -> None:
 
 def prompt(args: argparse.Namespace) -> None:
     """Continue what the person types, `-samples` times, as readable text that appears as it is generated."""
-    loaded = load_model(args)
+    loaded = load_model(args, choose_precision(args.precision, choose_device(args.device), generating=True))
     for text in read_prompts(args, "prompt> "):
         words = understand(text, loaded, args.json)
-        seed, start = choose_seed(args), Memory()
-        for sample in range(args.samples):
-            if not args.json and not args.sampling.is_greedy():
-                print(f"-- seed {seed + sample}")
-            try:
-                complete(args, loaded, words, start, seed + sample)
-            except KeyboardInterrupt:  # ends the story; at the prompt it ends the program
-                if args.text is not None or not sys.stdin.isatty():
-                    raise
-                print("\n-- ended by Ctrl-C")
-                break
+        seed, ids = choose_seed(args), encode([words], loaded.token2idx)[0][:-1]
+        stories = [Growing([*ids], len(ids), seed + k) for k in range(args.samples)]
+        try:
+            complete(args, loaded, words, stories)
+        except KeyboardInterrupt:  # ends the story; at the prompt it ends the program
+            if args.text is not None or not sys.stdin.isatty():
+                raise
+            print("\n-- ended by Ctrl-C")
 
 
-def complete(args: argparse.Namespace, loaded: "Loaded", words: list[str], start: Memory, seed: int) -> None:
-    """Generate and print one continuation of `words`; with `-continue`, feed it back until it ends or loops."""
-    ids = encode([words], loaded.token2idx)[0][:-1]
-    begin, chances, text = len(ids), [], ""
-    next_logits(loaded.model, ids, start)  # computed once for all samples
-    memory, generator = replace(start), torch.Generator().manual_seed(seed)
+@dataclass
+class Growing:
+    """A story that is being generated: ids, of which the first `begin` were given, chances of the others, its end."""
 
+    ids: list[int]
+    begin: int
+    seed: int
+    chances: list[float] = field(default_factory=list)
+    ended: str | None = None  # why
+
+    def __post_init__(self):
+        self.generator = torch.Generator().manual_seed(self.seed)
+
+
+def grow(args: argparse.Namespace, model: LSTMLM, stories: list[Growing]) -> Iterator[None]:
+    """Add a token to each of the stories, which begin alike, and yield, until all have ended. They are one batch."""
+    memory, rows = Memory(), [0] * len(stories)
+    next_logits(model, [stories[0].ids], memory)  # what they begin with is read once
+    while rows:
+        memory.select(rows)
+        alive = [story for story in stories if not story.ended]
+        chances = next_token_probabilities(model, [story.ids for story in alive], args.sampling, memory)
+        for story, probs in zip(alive, chances, strict=True):
+            story.ids.append(choose(probs, args.sampling, story.generator))
+            story.chances.append(float(probs[story.ids[-1]]))
+            story.ended = why_ended(story.ids, story.begin, args)
+        rows = [row for row, story in enumerate(alive) if not story.ended]
+        yield
+
+
+def complete(args: argparse.Namespace, loaded: "Loaded", words: list[str], stories: list[Growing]) -> None:
+    """Generate and print continuations of `words`; one alone is shown as it grows."""
+    growth = grow(args, loaded.model, stories)
+    if len(stories) > 1:
+        for _ in tqdm(growth, desc="writing", unit=" tokens", leave=False, disable=None):
+            pass
+    for story in stories:
+        if not args.json and not args.sampling.is_greedy():
+            print(f"-- seed {story.seed}")
+        text, tokens = tell(args, loaded, words, story, growth), [loaded.words[i] for i in story.ids[story.begin :]]
+        if args.json:
+            record = {"mode": "prompt", "text": text, "tokens": tokens, "probs": story.chances, "seed": story.seed,
+                      "ended": story.ended}
+            print(to_json(record), file=args.out, flush=True)
+        else:
+            print(f"\n-- {len(tokens)} tokens, ended by {story.ended}")
+
+
+def tell(args: argparse.Namespace, loaded: "Loaded", words: list[str], story: Growing, growth: Iterator[None]) -> str:
+    """Print a story, which goes on with `growth` until it has ended; returns its text."""
     def told() -> Iterator[str]:
         """The words of the prompt as they were typed, then the new ones as they are chosen."""
         yield from words
-        while not why_ended(ids, begin, args):
-            probs = next_token_probabilities(loaded.model, ids, args.sampling, memory)
-            ids.append(choose(probs, args.sampling, generator))
-            chances.append(float(probs[ids[-1]]))
-            if ids[-1] != EOS:
-                yield loaded.words[ids[-1]]
+        for place in itertools.count(story.begin):
+            if place == len(story.ids):
+                if story.ended:
+                    return
+                next(growth)
+            if story.ids[place] != EOS:
+                yield loaded.words[story.ids[place]]
 
+    text, column = "", 0
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
-    column = 0
     for piece in detokenized(told(), loaded.config.cased):
         text += piece
         if not args.json:
             column = print_folded(printable(piece), column, width)
-    ended, tokens = why_ended(ids, begin, args), [loaded.words[i] for i in ids[begin:]]
-    if args.json:
-        record = {"mode": "prompt", "text": text, "tokens": tokens, "probs": chances, "seed": seed, "ended": ended}
-        print(to_json(record), file=args.out, flush=True)
-    else:
-        print(f"\n-- {len(tokens)} tokens, ended by {ended}")
+    return text
 
 
 def print_folded(piece: str, column: int, width: float) -> int:
@@ -1205,6 +1438,7 @@ class Config:
     H: int = 2
     N: int = 512
     VSize: int = 10000
+    cell: str = "lstm"
     a: str | None = None
     dropout: float = 0.0
     cased: bool = False
@@ -1306,7 +1540,7 @@ def load_model(args: argparse.Namespace, precision: torch.dtype = torch.float32)
         config, words, weights, facts = (content[key] for key in ("config", "words", "weights", "facts"))
         config = check_content(config, words, weights, facts)
         embeddings = weights["embedding.weight"].float()
-        model = LSTMLM(embeddings, config.N, config.H, config.a, precision=precision)
+        model = LSTMLM(embeddings, config.N, config.H, config.a, precision=precision, cell=config.cell)
         model.load_state_dict(weights)
     except Exception as error:
         reason = printable(" ".join(str(error).split()))[:200]
@@ -1321,11 +1555,12 @@ def load_model(args: argparse.Namespace, precision: torch.dtype = torch.float32)
 
 def check_content(config: dict, words: list[str], weights: dict[str, Tensor], facts: dict) -> Config:
     """The hyper-parameters of a checkpoint. Raises ValueError or the like if any part of it cannot be right."""
-    types = {"H": int, "N": int, "EDim": int, "VSize": int, "a": (str, type(None)), "dropout": float, "cased": bool}
+    types = {"H": int, "N": int, "EDim": int, "VSize": int, "cell": str, "a": (str, type(None)), "dropout": float,
+             "cased": bool}
     wrong = [name for name, kind in types.items() if not isinstance(config[name], kind)]
     wrong += [name for name in ("train_corpus", "train_digest", "folder") if type(facts[name]) is not str]
-    if wrong or type(facts["sample"]) is not bool or config["a"] not in (None, "dot"):
-        raise ValueError(f"a wrong value of {wrong or 'sample or a'}")
+    if wrong or type(facts["sample"]) is not bool or config["a"] not in (None, "dot") or config["cell"] not in CELLS:
+        raise ValueError(f"a wrong value of {wrong or 'sample, a or cell'}")
     if not all(type(word) is str for word in words) or tuple(words[:3]) != SPECIAL or len({*words}) != len(words):
         raise ValueError("its words are no vocabulary")
     if weights["embedding.weight"].shape != (len(words), config["EDim"]):
@@ -1357,12 +1592,17 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of large products; `auto` is bfloat16 where the hardware multiplies it, else float32."""
+def choose_precision(name: str, device: torch.device, generating: bool = False) -> torch.dtype:
+    """The dtype of large products; `auto` is float32, but bfloat16 where hardware multiplies it and not to generate."""
+    if name == "int8":
+        if not generating or device.type != "cpu":
+            raise UserError("-precision int8: only for -use and -prompt, on the CPU; give bf16 or fp32")
+        return torch.int8
     if name == "auto":
         cpu = torch.cpu.get_capabilities() if device.type == "cpu" else {}
         gpu = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        name = "bf16" if gpu or cpu.get("amx_bf16") or cpu.get("avx512_bf16") else "fp32"
+        fast = gpu or cpu.get("amx_bf16") or cpu.get("avx512_bf16")
+        name = "bf16" if fast and not generating else "fp32"
     return torch.bfloat16 if name == "bf16" else torch.float32
 
 
@@ -1484,6 +1724,7 @@ def add_model_and_file_flags(p: Parser) -> None:
     add = p.add_argument_group("the model (only -train needs these; one that disagrees is an error)").add_argument
     add("-H", type=positive, help="LSTM layers (default 2)")
     add("-N", type=positive, help="size of each layer's hidden and cell state (default 512)")
+    add("-cell", choices=CELLS, help="the kind of its layers (default lstm)")
     add("-VSize", type=positive, help="words of the vocabulary, the most frequent ones (default 10000)")
     add("-a", action="store_const", const="dot", help="attention over earlier states of size N/2 (default none)")
     add("-EDim", type=positive, help="learn word vectors of this size, without GloVe (default GloVe's size, else 100)")
@@ -1504,8 +1745,8 @@ def add_model_and_file_flags(p: Parser) -> None:
     add = p.add_argument_group("machine").add_argument
     add("-seed", type=whole(0, 2**32), help="of all that is random (default 0 for -train, else drawn and printed)")
     add("-device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(default auto: cuda if it is there)")
-    add("-precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the large products in training and "
-        "evaluation (default auto: bf16 where the hardware has it)")
+    add("-precision", choices=("auto", "fp32", "bf16", "int8"), default="auto", help="of the large products (default "
+        "auto: bf16 in training and evaluation where the hardware has it, else fp32); int8 is to generate faster")
 
 
 def add_training_flags(add) -> None:

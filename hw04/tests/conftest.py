@@ -17,10 +17,14 @@ def attention(request):
     return request.param
 
 
-@pytest.fixture
-def model(attention):
-    """A small float64 model, without and with attention."""
-    return make_model(attention)
+KINDS = {"plain": (None, "lstm"), "attention": ("dot", "lstm"), "gru": (None, "gru"), "rnn-attention": ("dot", "rnn")}
+
+
+@pytest.fixture(params=KINDS.values(), ids=KINDS)
+def model(request):
+    """A small float64 model, without and with attention, of each kind of cell."""
+    attention, cell = request.param
+    return make_model(attention, cell=cell)
 
 
 @pytest.fixture

@@ -12,9 +12,11 @@ def make_stories(lengths: list[int], V: int, seed: int = 0) -> list[list[int]]:
     return [[1, *torch.randint(3, V, (n,), generator=generator).tolist(), 2] for n in lengths]
 
 
-def make_model(attention: str | None = None, V: int = 40, N: int = 12, H: int = 2, dtype=torch.float64) -> LSTMLM:
+def make_model(
+    attention: str | None = None, V: int = 40, N: int = 12, H: int = 2, dtype=torch.float64, cell: str = "lstm",
+) -> LSTMLM:
     """A model with random weights; the vectors of words 10 to 19 are learned, the others frozen."""
     torch.manual_seed(1)
     embeddings = torch.randn(V, 7)
     embeddings[10:20] = 0
-    return LSTMLM(embeddings, N, H, attention).to(dtype)
+    return LSTMLM(embeddings, N, H, attention, cell=cell).to(dtype)

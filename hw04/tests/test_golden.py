@@ -44,7 +44,7 @@ def test_greedy_text_is_golden_and_no_choice_is_a_near_tie():
     for beginning, golden in GOLDEN.items():
         ids, memory = [1, *(words.index(word) for word in beginning.split())], Memory()
         while ids[-1] != EOS and len(ids) < 60:
-            best = next_token_probabilities(model, ids, Sampling(), Memory()).topk(2).values
+            best = next_token_probabilities(model, [ids], Sampling(), Memory())[0].topk(2).values
             assert best[0] > 1.5 * best[1]  # rounding cannot turn it round
             ids.append(generate_next_token(model, ids, greedy=True, state=memory))
         assert detokenize([words[i] for i in ids[1:-1]]) == golden

@@ -2,14 +2,17 @@
 
 import math
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lstlm import (
     LSTMLM,
     LinearCrossEntropy,
+    Memory,
     collate_stories,
     compute_loss,
+    next_logits,
     pack,
     pieces,
     shuffled_batches,
@@ -17,6 +20,7 @@ from lstlm import (
     train_step,
 )
 from small import make_model, make_stories
+from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -45,7 +49,7 @@ def reference_logits(model: LSTMLM, story: list[int]) -> torch.Tensor:
 def plain_loss(model, stories):
     """nn.CrossEntropyLoss over the padded scores, as a textbook has it."""
     inputs, targets, lengths = collate_stories(stories)
-    return torch.nn.CrossEntropyLoss(ignore_index=-100)(model(inputs, lengths).flatten(0, 1), targets.flatten())
+    return nn.CrossEntropyLoss(ignore_index=-100)(model(inputs, lengths).flatten(0, 1), targets.flatten())
 
 
 def gradients(model, loss):
@@ -67,6 +71,28 @@ def test_gradients_equal_those_of_the_reference(model, stories):
     torch.testing.assert_close(ours, loss, rtol=1e-12, atol=0)
     for a, b in zip(gradients(model, ours), gradients(model, loss), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("H", [1, 3])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_training_step_is_that_of_plain_cross_entropy(attention, cell, H, dropout, dtype, stories):
+    torch.manual_seed(2)
+    embeddings = torch.randn(40, 7)
+    embeddings[10:20] = 0
+    model = LSTMLM(embeddings, 12, H, attention, dropout, cell=cell).to(dtype).train()
+    before = [p.detach().clone() for p in model.parameters()]
+    torch.manual_seed(3)  # of dropout
+    loss = plain_loss(model, stories)
+    expected = gradients(model, loss)
+    norm = torch.stack([g.norm() for g in expected]).norm()
+    torch.manual_seed(3)
+    nats = train_step(model, torch.optim.SGD(model.parameters(), lr=1.0), stories, 512)
+    close = {"rtol": 1e-10, "atol": 1e-10} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-6}
+    assert nats == pytest.approx(loss.item() * sum(len(story) - 1 for story in stories), rel=close["rtol"])
+    steps = [old - p.detach() for old, p in zip(before, model.parameters(), strict=True)]
+    torch.testing.assert_close(steps, [g / (norm + 1e-6).clamp(min=1) for g in expected], **close)
 
 
 def test_no_position_sees_its_future(attention):
@@ -129,35 +155,51 @@ def test_fused_loss_equals_plain_cross_entropy(rows, V, chunk, scale, seed):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10 * scale)
 
 
-@settings(max_examples=40)
+@settings(max_examples=100)
 @given(
-    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=6), H=st.integers(1, 3), N=st.integers(1, 6),
-    dtype=st.sampled_from([torch.float32, torch.float64]), seed=st.integers(0, 99),
+    cell=st.sampled_from(["lstm", "gru", "rnn"]), lengths=st.lists(st.integers(1, 12), min_size=1, max_size=6),
+    H=st.integers(1, 3), N=st.integers(1, 6), dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 99),
 )
-def test_packed_lstm_equals_nn_lstm(lengths, H, N, dtype, seed):
+def test_packed_cells_equal_those_of_pytorch(cell, lengths, H, N, dtype, seed):
     torch.manual_seed(seed)
-    model = LSTMLM(torch.randn(9, 5), N, H).to(dtype)
+    model = LSTMLM(torch.randn(9, 5), N, H, cell=cell).to(dtype)
+    for parameter in model.lstm.parameters():
+        nn.init.normal_(parameter, std=0.5)
     data = torch.randn(len(lengths), max(lengths), 5, dtype=dtype)
     h0, c0 = (torch.randn(H, len(lengths), N, dtype=dtype, requires_grad=True) for _ in range(2))
     packing = pack(torch.tensor(lengths))
+    order = packing.sorted_indices
     rows = data.flatten(0, 1)[packing.data].requires_grad_()
-    out, h, c = model.run_lstm(rows, packing.batch_sizes, h0[:, packing.sorted_indices], c0[:, packing.sorted_indices])
+    start = (h0, c0) if cell == "lstm" else (h0, h0)  # the others have h only, and c is h in full precision
+    ours = model.run_cells(rows, packing.batch_sizes, *(x[:, order] for x in start))
     padded = data.flatten(0, 1).index_copy(0, packing.data, rows).view_as(data)
     packed = pack_padded_sequence(padded, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
-    expected, (h_n, c_n) = model.lstm(packed, (h0, c0))
-    expected, _ = pad_packed_sequence(expected, batch_first=True)
-    expected = (expected.flatten(0, 1)[packing.data], h_n[:, packing.sorted_indices], c_n[:, packing.sorted_indices])
+    output, final = model.lstm(packed, start if cell == "lstm" else h0)
+    output, _ = pad_packed_sequence(output, batch_first=True)
+    final = final if cell == "lstm" else (final, final)
+    theirs = (output.flatten(0, 1)[packing.data], *(x[:, order] for x in final))
     close = {"rtol": 1e-5, "atol": 1e-5 if dtype == torch.float32 else 1e-11}
-    for ours, theirs in zip((out, h, c), expected, strict=True):
-        torch.testing.assert_close(ours, theirs, **close)
-    weights = [torch.randn_like(x) for x in expected]
-    inputs = [rows, h0, c0, *model.lstm.parameters()]
+    torch.testing.assert_close(ours, theirs, **close)
+    weights = [torch.randn_like(x) for x in theirs]
+    inputs = [rows, h0, *([c0] if cell == "lstm" else []), *model.lstm.parameters()]
     ours, theirs = (
         torch.autograd.grad(sum((w * x).sum() for w, x in zip(weights, xs, strict=True)), inputs)
-        for xs in ((out, h, c), expected)
+        for xs in (ours, theirs)
     )
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, **close)
+    torch.testing.assert_close(ours, theirs, **close)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("H", [1, 3])
+def test_cells_without_gradient_give_the_same(cell, H, stories):
+    model = make_model(H=H, cell=cell)
+    batch = collate_stories(stories)
+    whole, state = summed_nats(model, *batch)
+    with torch.no_grad():
+        alone, alone_state = summed_nats(model, *batch)
+    assert alone.item() == pytest.approx(whole.item(), rel=1e-12)
+    torch.testing.assert_close(tuple(alone_state), tuple(state), rtol=0, atol=1e-12)
 
 
 def test_bfloat16_stays_close_to_float32(attention, stories):
@@ -233,7 +275,7 @@ def test_attention_halves_the_lstm_and_keeps_the_output_layer():
     plain, attending = make_model(None), make_model("dot")
     assert attending.lstm.hidden_size * 2 == plain.lstm.hidden_size == 12
     assert attending.output.weight.shape == plain.output.weight.shape
-    assert isinstance(attending.lstm, torch.nn.LSTM)
+    assert isinstance(attending.lstm, nn.LSTM)
 
 
 def test_the_gradient_step_clips_the_norm_to_one(stories, monkeypatch):
@@ -249,6 +291,22 @@ def test_the_gradient_step_clips_the_norm_to_one(stories, monkeypatch):
     assert len(norms) == 3  # 10 positions in pieces of 4
     assert math.isclose(norms[0], 1.0, rel_tol=1e-4)
     assert all(norm < 1.0001 for norm in norms)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.int8], ids=str)
+def test_steps_of_low_precision_stay_close(attention, cell, precision):
+    model = make_model(attention, N=50, dtype=torch.float32, cell=cell).eval()
+    story = make_stories([30], 40)[0]
+    exact, rough = Memory(), Memory()
+    for end in range(1, len(story)):
+        model.precision = torch.float32
+        expected = next_logits(model, [story[:end]], exact)
+        model.precision = precision
+        logits = next_logits(model, [story[:end]], rough)
+        assert logits.dtype == torch.float32
+        assert float((logits - expected).norm() / expected.norm()) < 0.03
+    assert not torch.equal(logits, expected)  # it is another computation
 
 
 def test_overfits_twenty_stories():

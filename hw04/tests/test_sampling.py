@@ -109,19 +109,19 @@ def test_incremental_scores_equal_a_full_forward(model):
     logits = model(torch.tensor([story]), torch.tensor([len(story)]))[0]
     memory, other = Memory(), None
     for end in (1, 2, 3, 10, 11, 41):
-        torch.testing.assert_close(next_logits(model, story[:end], memory), logits[end - 1], rtol=0, atol=1e-12)
+        torch.testing.assert_close(next_logits(model, [story[:end]], memory)[0], logits[end - 1], rtol=0, atol=1e-12)
         if end == 10:
             other = replace(memory)
     changed = [*story[:10], 5, 6]
     expected = model(torch.tensor([changed]), torch.tensor([12]))[0, -1]
-    torch.testing.assert_close(next_logits(model, changed, other), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(next_logits(model, [changed], other)[0], expected, rtol=0, atol=1e-12)
 
 
 def test_a_memory_of_something_else_is_not_used(model):
     memory = Memory()
-    next_logits(model, [1, 5, 6, 7], memory)
+    next_logits(model, [[1, 5, 6, 7]], memory)
     for tokens in ([1, 5, 8], [1, 5], [1, 9, 6, 7, 8]):
-        torch.testing.assert_close(next_logits(model, tokens, memory), next_logits(model, tokens, Memory()))
+        torch.testing.assert_close(next_logits(model, [tokens], memory), next_logits(model, [tokens], Memory()))
 
 
 def test_greedy_text_with_and_without_state(model):
@@ -141,7 +141,7 @@ def test_samples_follow_the_probabilities_and_the_seed():
     ]
     assert draw(5, 30) == draw(5, 30) != draw(6, 30)
     counts = torch.bincount(torch.tensor(draw(0, 20000)), minlength=40) / 20000
-    expected = next_probabilities(next_logits(model, [1, 7], Memory()), torch.zeros(40))
+    expected = next_probabilities(next_logits(model, [[1, 7]], Memory())[0], torch.zeros(40))
     assert float((counts - expected).abs().max()) < 0.015  # 4 standard deviations at p = 0.5
 
 
