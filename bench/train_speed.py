@@ -96,7 +96,7 @@ def main() -> None:
 
     def step(batch: list[list[int]]) -> None:
         if args.layout == "ours":
-            lstlm.train_step(model, optimizer, batch, args.bptt)
+            lstlm.train_step(lstlm.Nats(model), optimizer, lstlm.pieces(batch, args.bptt))
         else:
             textbook_step(model, optimizer, batch, args.layout == "packed")
 

@@ -35,6 +35,7 @@ import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -43,7 +44,9 @@ try:
     import numpy as np
     import torch
     from torch import Tensor, nn
+    from torch import distributed as dist
     from torch.nn import functional as F
+    from torch.nn.parallel import DistributedDataParallel
     from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
     from tqdm import tqdm
 except ModuleNotFoundError as missing:
@@ -208,7 +211,7 @@ def build_vocab_and_embeddings(
     for token in SPECIAL:
         del counts[token]
     words = [word for word, _ in counts.most_common(vsize)]
-    vectors = read_glove(embeddings_file, words) if embeddings_file else torch.zeros(len(words), edim)
+    vectors = cached_glove(Path(embeddings_file), words) if embeddings_file else torch.zeros(len(words), edim)
     known = vectors.any(1)
     if glove_only:
         words, vectors, known = [w for w, k in zip(words, known, strict=True) if k], vectors[known], known[known]
@@ -260,6 +263,37 @@ def read_glove(path: str | Path, words: list[str]) -> Tensor:
     if not number:
         raise UserError(f"{path}: an empty file, not GloVe vectors; get it again")
     return torch.from_numpy(vectors)
+
+
+def cached_glove(path: Path, words: list[str]) -> Tensor:
+    """`read_glove`, whose result is kept in a file beside `path` for the next time with the same words.
+
+    That file is two SHA-256 digests and the float32 numbers: the first digest is of what they were made from, the
+    second is of the numbers. If it cannot be read it is made anew, and if it cannot be written that is no error.
+    """
+    if not path.is_file():  # nor is a pipe read twice
+        return read_glove(path, words)
+    cache, key = path.with_name(f".{path.name}.cache"), None
+    with contextlib.suppress(OSError, ValueError):
+        key = glove_key(path, words)
+        with cache.open("rb") as file:
+            if file.read(32) == key:
+                check, numbers = file.read(32), bytearray(file.read())
+                if hashlib.sha256(numbers).digest() == check:
+                    return torch.frombuffer(numbers, dtype=torch.float32).view(len(words), -1)
+    vectors = read_glove(path, words)
+    with contextlib.suppress(OSError):
+        numbers = vectors.numpy().tobytes()
+        atomic_write(cache, lambda file: file.write(key + hashlib.sha256(numbers).digest() + numbers))
+    return vectors
+
+
+def glove_key(path: Path, words: list[str]) -> bytes:
+    """A digest of the words and of what tells one GloVe file from another: size, time, the first and the last MiB."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        ends = file.read(1 << 20), file.seek(max(0, size - (1 << 20))), file.read()
+    return hashlib.sha256(repr((size, path.stat().st_mtime_ns, ends, words)).encode()).digest()
 
 
 def encode(stories: list[list[str]], token2idx: dict[str, int]) -> list[list[int]]:
@@ -750,28 +784,90 @@ def compute_loss(model: LSTMLM, stories: list[list[int]], batch_size: int, progr
 
 WARM_UP = 50  # steps over which the learning rate rises to -lr
 SAVE_STEPS, SAVE_SECONDS = 500, 300  # a run that is killed loses no more work than that
-MACHINE = ("torch", "threads", "precision")  # what may differ when a run is resumed
+MACHINE = ("torch", "threads", "processes", "precision")  # what may differ when a run is resumed
 UNK_RATE = 0.5  # how often a word that the training corpus has once is shown as <unk>, which else is never seen
 
 
-def train_step(model: LSTMLM, optimizer: torch.optim.Optimizer, batch: list[list[int]], bptt: int) -> float:
+class Nats(nn.Module):
+    """`summed_nats` of a model, as the module that DistributedDataParallel asks for."""
+
+    def __init__(self, model: LSTMLM):
+        super().__init__()
+        self.model = model
+
+    def forward(self, *batch):
+        return summed_nats(self.model, *batch)
+
+
+def train_step(nats_of: nn.Module, optimizer: torch.optim.Optimizer, parts: Iterable[tuple]) -> float:
     """One minibatch of stories: loss, gradient with its norm clipped to 1, update. Returns the summed nats.
 
-    Stories longer than `bptt` go on in further pieces, each an update of its own, from the state they have
+    Stories longer than `-bptt` go on in further `pieces`, each an update of its own, from the state they have
     reached. A token weighs the same in each piece, so the last piece of a lone long story counts little.
+    With several processes each has a share of the stories, and DistributedDataParallel means their gradients.
     """
     # YOUR CODE HERE: BEGIN (4)
+    rank, processes = place()
     total, state, count = 0.0, None, 0
-    for inputs, targets, lengths in pieces(batch, bptt):
-        optimizer.zero_grad()
-        nats, state = summed_nats(model, inputs, targets, lengths, state and state.first(len(inputs)))
+    for inputs, targets, lengths in parts:
         count = count or int(lengths.sum())  # the tokens of the first piece
-        (nats / count).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
+        mine, weight = slice(rank, None, processes), processes
+        if rank >= len(inputs):  # no story of this process reaches so far, but it must take part: with any one, at 0
+            mine, weight, state = slice(1), 0, None
+        optimizer.zero_grad()
+        nats, state = nats_of(inputs[mine], targets[mine], lengths[mine], state and state.first(len(inputs[mine])))
+        (nats * (weight / count)).backward()
+        nn.utils.clip_grad_norm_(nats_of.parameters(), max_norm=1.0)
         optimizer.step()
-        total += float(nats.detach())
+        total += float(nats.detach()) * bool(weight)
     return total
     # YOUR CODE HERE: END
+
+
+def place() -> tuple[int, int]:
+    """The number of this process, from 0, and how many train together: 0 and 1 unless `torchrun` started several."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def over_processes(*values: float) -> list[float]:
+    """Each value summed over all processes."""
+    if place()[1] == 1:
+        return list(values)
+    sums = torch.tensor(values, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(sums)
+    return sums.tolist()
+
+
+@contextlib.contextmanager
+def together(args: argparse.Namespace) -> Iterator[None]:
+    """Join the processes that `torchrun` started, if it did. Only the first one prints."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield
+        return
+    device = choose_device(args.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        with contextlib.ExitStack() as stack:
+            if dist.get_rank():
+                args.out = stack.enter_context(open(os.devnull, "w"))
+                stack.enter_context(contextlib.redirect_stdout(args.out))
+            yield
+    finally:
+        dist.destroy_process_group()
+
+
+def ahead(function, items: Iterable) -> Iterator:
+    """function(item) for each item, made one item ahead in a thread, so that no step waits for its minibatch."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = None
+        for item in items:
+            ready, coming = coming, thread.submit(function, item)
+            if ready:
+                yield ready.result()
+        if coming:
+            yield coming.result()
 
 
 def hide_rare(counts: Tensor, generator: torch.Generator) -> list[int]:
@@ -788,10 +884,17 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 
 def train(args: argparse.Namespace) -> None:
     """Train a model on `-train_corpus`, keep the best one by valid loss, log and show how it goes."""
+    with together(args):
+        train_here(args)
+
+
+def train_here(args: argparse.Namespace) -> None:
+    """`train`, in one of the processes that do it together."""
     args.seed = args.seed or 0
     torch.manual_seed(args.seed)
     precision = choose_precision(args.precision, device := choose_device(args.device))
-    check_writable(args.model)
+    if place()[0] == 0:
+        check_writable(args.model)
     sample = fill_corpora(args)
     if sample:
         print(sample)
@@ -821,19 +924,22 @@ def optimise(run: "Run", stories: list[list[int]], valid: list[list[int]], token
         run.load_state()
     steps = args.E * -(-len(stories) // args.B)
     slow = {} if sys.stderr.isatty() else {"mininterval": 60}
-    bar = tqdm(total=args.E * tokens, initial=run.seen, unit=" tokens", unit_scale=True, **slow)
+    bar = tqdm(total=args.E * tokens, initial=run.seen, unit=" tokens", unit_scale=True, disable=not run.first, **slow)
     with bar, run.signals():
         while run.epoch <= args.E:
             generator = torch.Generator().manual_seed(args.seed * 10_007 + run.epoch)  # so the order is known anew
             shown = hide_rare(counts, generator)
             batches = shuffled_batches(stories, args.B, generator)
-            while run.done < len(batches):
+
+            def build(batch: list[int], shown=shown) -> list[tuple[Tensor, Tensor, Tensor]]:
+                return list(pieces([[shown[token] for token in stories[story]] for story in batch], args.bptt))
+
+            for parts in ahead(build, batches[run.done :]):
                 run.step += 1
                 for group in run.optimizer.param_groups:
                     group["lr"] = learning_rate(run.step, steps, args.lr)
-                batch = [[shown[token] for token in stories[story]] for story in batches[run.done]]
-                count = sum(len(story) - 1 for story in batch)
-                nats = train_step(model, run.optimizer, batch, args.bptt)
+                count = sum(int(lengths.sum()) for _, _, lengths in parts)
+                nats = run.agree(train_step(run.nats_of, run.optimizer, parts))
                 run.done, run.seen = run.done + 1, run.seen + count
                 run.nats, run.tokens = run.nats + nats, run.tokens + count
                 bar.set_postfix_str(f"epoch {run.epoch}, loss {nats / count:.3f}", refresh=False)
@@ -846,7 +952,8 @@ def optimise(run: "Run", stories: list[list[int]], valid: list[list[int]], token
                 tqdm.write(f"stopped early: no better valid loss for {args.patience} epochs (-patience)")
                 break
             run.epoch, run.done = run.epoch + 1, 0
-    run.state_file.unlink(missing_ok=True)
+    if run.first:
+        run.state_file.unlink(missing_ok=True)
 
 
 class Run:
@@ -859,10 +966,13 @@ class Run:
     def __init__(self, args: argparse.Namespace, model: LSTMLM, config: "Config", words: list[str], facts: dict):
         self.args, self.model, self.config, self.words, self.facts = args, model, config, words, facts
         self.optimizer = torch.optim.Adam(model.parameters(), fused=True)
+        rank, processes = place()
+        self.first = rank == 0  # of the processes; it alone writes files
+        self.nats_of = Nats(model) if processes == 1 else DistributedDataParallel(Nats(model))
         self.epoch, self.done, self.step, self.seen, self.nats, self.tokens = 1, 0, 0, 0, 0.0, 0
         self.best, self.best_epoch, self.records, self.logged = math.inf, 0, [], 0
         self.started = self.since = self.saved = time.perf_counter()
-        self.signal = 0
+        self.signal, self.stop = 0, False
         self.log, self.state_file = (side_file(args.model, ending) for ending in (".log.jsonl", ".state.pt"))
         if not args.resume:
             self.start()
@@ -871,7 +981,7 @@ class Run:
         """What is done once for a run: keep an earlier model, refuse to replace an unfinished run, begin the log."""
         if self.state_file.exists():
             raise UserError(f"{self.state_file}: an unfinished run; go on with it with -resume, or delete the file")
-        if self.args.model.exists():
+        if self.first and self.args.model.exists():
             kept = side_file(self.args.model, ".prev.pt")
             atomic_write(kept, lambda file: file.write(self.args.model.read_bytes()))
             print(f"the model that is in {self.args.model} is kept in {kept}")
@@ -879,6 +989,8 @@ class Run:
 
     def write_log(self, record: dict) -> None:
         """Add a line to the log."""
+        if not self.first:
+            return
         with open(self.log, "a", encoding="utf-8") as file:
             file.write(to_json(record) + "\n")
         self.logged = self.log.stat().st_size
@@ -887,7 +999,7 @@ class Run:
         """Print and log the losses (nats per token); save the model if that on the valid stories is the best yet."""
         now = time.perf_counter()
         loss, rate = self.nats / self.tokens, self.tokens / (now - self.since)
-        valid = compute_loss(self.model, stories, self.args.B)
+        valid = shared_loss(self.model, stories, self.args.B)
         better = valid < self.best
         record = {"mode": "train", "epoch": self.epoch, "step": self.step, "train_nats": loss, "valid_nats": valid,
                   "tokens_per_s": round(rate, 1), "seconds": round(now - self.started, 1), "best": better}
@@ -896,22 +1008,26 @@ class Run:
         if better:
             self.best, self.best_epoch = valid, self.epoch
             facts = {**self.facts, "epoch": self.epoch, "step": self.step, "valid_nats": valid}
-            save_model(self.args.model, self.model, self.config, self.words, facts)
+            if self.first:
+                save_model(self.args.model, self.model, self.config, self.words, facts)
         tqdm.write(to_json(record) if self.args.json else line, file=self.args.out)
         self.write_log(record)
         self.records.append(record)
         with contextlib.suppress(OSError):  # the picture is not worth a training
-            draw_curve(side_file(self.args.model, ".loss.png"), self.records)
+            self.first and draw_curve(side_file(self.args.model, ".loss.png"), self.records)
         self.nats, self.tokens, self.since = 0.0, 0, time.perf_counter()
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
         """Let Ctrl-C and SIGTERM wait for the end of a step, so that the state can be saved; a second one does not."""
+        alone = place()[1] == 1  # torchrun passes on a signal that the processes got already
+
         def note(number: int, _frame) -> None:
-            if self.signal:
+            if self.signal and alone:
                 raise KeyboardInterrupt
             self.signal = number
-            print("\nstopping after this step, and saving; Ctrl-C again stops at once", file=sys.stderr)
+            again = "; Ctrl-C again stops at once" if alone else ""
+            print(f"\nstopping after this step, and saving{again}", file=sys.stderr)
 
         before = [(number, signal.signal(number, note)) for number in (signal.SIGINT, signal.SIGTERM)]
         try:
@@ -923,15 +1039,23 @@ class Run:
     def save_state_if_due(self) -> None:
         """Save the state every SAVE_STEPS steps or SAVE_SECONDS, and when a signal came; then stop."""
         overdue = time.perf_counter() - self.saved > SAVE_SECONDS
-        if not (self.signal or overdue or self.step % SAVE_STEPS == 0):
+        if not (self.stop or overdue or self.step % SAVE_STEPS == 0):
             return
         state = {"format": STATE, "version": VERSION, "config": asdict(self.config), "facts": self.facts,
                  "numbers": {name: getattr(self, name) for name in self.NUMBERS}, "random": torch.get_rng_state(),
                  "weights": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        atomic_write(self.state_file, lambda file: torch.save(state, file))
+        if self.first:
+            atomic_write(self.state_file, lambda file: torch.save(state, file))
         self.saved = time.perf_counter()
-        if self.signal:
-            raise Stopped(self.signal)
+        if self.stop:
+            over_processes(0)  # none leaves before the file is there
+            raise Stopped(self.signal or signal.SIGTERM)
+
+    def agree(self, nats: float) -> float:
+        """The nats of all processes; if a signal came to one of them, all will stop after this step."""
+        nats, signals = over_processes(nats, self.signal)
+        self.stop = signals > 0
+        return nats
 
     def load_state(self) -> None:
         """Go on from the state file. Raises UserError if there is none, or if it is that of another command."""
@@ -947,9 +1071,19 @@ class Run:
         torch.set_rng_state(state["random"])
         for name in self.NUMBERS:
             setattr(self, name, state["numbers"][name])
-        log = self.log.read_bytes()[: self.logged]  # what came after the state will come again
-        atomic_write(self.log, lambda file: file.write(log))
+        if self.first:
+            log = self.log.read_bytes()[: self.logged]  # what came after the state will come again
+            atomic_write(self.log, lambda file: file.write(log))
         print(f"going on after step {self.step} of epoch {self.epoch}")
+
+
+def shared_loss(model: LSTMLM, stories: list[list[int]], batch_size: int) -> float:
+    """`compute_loss`, with the work shared by the processes that train together."""
+    rank, processes = place()
+    mine = stories[rank::processes]
+    count = sum(len(story) - 1 for story in mine)
+    total, tokens = over_processes(compute_loss(model, mine, batch_size) * count if mine else 0.0, count)
+    return total / tokens
 
 
 def safe_exp(nats: float) -> float:
@@ -1658,6 +1792,7 @@ def describe_training(args: argparse.Namespace, precision: torch.dtype, sample: 
         "lr": args.lr, "bptt": args.bptt, "patience": args.patience, "valid_every": args.valid_every,
         "stories": args.stories, "glove_only": args.glove_only, "precision": str(precision),
         "torch": str(torch.__version__), "threads": torch.get_num_threads(),
+        "processes": place()[1],
     }
 
 
@@ -1827,7 +1962,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except Stopped as stopped:
         again = shlex.join(sys.orig_argv if argv is None else ["python", "lstlm.py", *argv]).removesuffix(" -resume")
-        print(f"lstlm.py: stopped and saved; go on with: {again} -resume", file=sys.stderr)
+        again = "the same torchrun command and" if "WORLD_SIZE" in os.environ else again
+        if os.environ.get("RANK", "0") == "0":
+            print(f"lstlm.py: stopped and saved; go on with: {again} -resume", file=sys.stderr)
         return 128 + stopped.args[0]
     except KeyboardInterrupt:
         print("\nlstlm.py: interrupted", file=sys.stderr)

@@ -1,8 +1,13 @@
 """Reading corpora and GloVe files: what they mean, and what a broken one is answered with."""
 
+import os
+import threading
+from pathlib import Path
+
+import lstlm
 import pytest
 import torch
-from lstlm import UserError, build_vocab_and_embeddings, read_glove, read_stories, tokenize_corpus
+from lstlm import UserError, build_vocab_and_embeddings, cached_glove, read_glove, read_stories, tokenize_corpus
 
 WIKI = """ \n = First = \n \n some text . \n \n = = Part = = \n \n more text \n = Goals ; A = \n still the table \n
  = Second Title = \n \n other text \n"""
@@ -139,3 +144,68 @@ def test_glove_rows_of_every_size_with_spaces_at_the_end(write):
         numbers = [round(0.001 * i - 0.05, 4) for i in range(size)]
         path = write("glove", f"the {' '.join(map(str, numbers))} \r\n")
         assert torch.equal(read_glove(path, ["the"]), torch.tensor([numbers]))
+
+
+def reads(monkeypatch) -> list[str]:
+    """The GloVe files that are read from now on, past the cache."""
+    read, paths = lstlm.read_glove, []
+    monkeypatch.setattr(lstlm, "read_glove", lambda path, words: paths.append(Path(path).name) or read(path, words))
+    return paths
+
+
+def test_glove_vectors_are_cached_and_a_change_is_noticed(write, monkeypatch):
+    path, words, paths = write("glove", GLOVE), ["the", "cat", "nowhere"], reads(monkeypatch)
+    first = cached_glove(path, words)
+    assert torch.equal(first, read_glove(path, words))
+    again = cached_glove(path, words)
+    assert torch.equal(again, first)
+    assert again.dtype == torch.float32
+    assert len(paths) == 1
+    assert torch.equal(cached_glove(path, ["cat", "the", "nowhere"]), first[[1, 0, 2]])  # other words
+    assert len(paths) == 2
+    status, text = path.stat(), path.read_text()
+    path.write_text(text.replace("1", "7"))  # same size and time, another content
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert not torch.equal(cached_glove(path, words), first)
+    path.write_text(text)
+    os.utime(path, ns=(1, 1))  # another time
+    cached_glove(path, words)
+    path.write_text(text + "more" + " 1" * first.shape[1] + "\n")  # another size
+    cached_glove(path, words)
+    assert len(paths) == 5
+    cached_glove(path, words)
+    assert len(paths) == 5
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda data: b"", lambda data: data[:-3], lambda data: data[:40], lambda data: data[:-1] + b"x",
+     lambda data: data + b"more", lambda data: b"\x80\x04" * 100],
+)
+def test_a_damaged_cache_is_made_anew(write, monkeypatch, damage):
+    path, paths = write("glove", GLOVE), reads(monkeypatch)
+    first = cached_glove(path, ["the"])
+    cache = path.with_name(".glove.cache")
+    whole = cache.read_bytes()
+    cache.write_bytes(damage(whole))
+    assert torch.equal(cached_glove(path, ["the"]), first)
+    assert len(paths) == 2
+    assert cache.read_bytes() == whole
+
+
+def test_a_cache_that_cannot_be_written_or_read_is_no_error(write):
+    path = write("glove", GLOVE)
+    path.with_name(".glove.cache").mkdir()
+    assert torch.equal(cached_glove(path, ["the"]), read_glove(path, ["the"]))
+    assert not list(path.parent.glob("*.tmp"))
+
+
+def test_a_pipe_is_read_once_and_has_no_cache(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=(GLOVE,))
+    writer.start()
+    vectors = cached_glove(path, ["the"])
+    writer.join()
+    assert vectors.any()
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]

@@ -5,11 +5,13 @@ from lstlm import (
     EOS,
     LSTMLM,
     Memory,
+    Nats,
     Sampling,
     detokenize,
     encode,
     generate_next_token,
     next_token_probabilities,
+    pieces,
     train_step,
 )
 
@@ -35,7 +37,7 @@ def tiny_model() -> tuple[LSTMLM, list[str]]:
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     ids = encode([story.split() for story in STORIES], {word: i for i, word in enumerate(words)})
     for _ in range(120):
-        train_step(model, optimizer, ids, 512)
+        train_step(Nats(model), optimizer, pieces(ids, 512))
     return model.eval(), words
 
 

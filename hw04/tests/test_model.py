@@ -10,6 +10,7 @@ from lstlm import (
     LSTMLM,
     LinearCrossEntropy,
     Memory,
+    Nats,
     collate_stories,
     compute_loss,
     next_logits,
@@ -88,7 +89,7 @@ def test_a_training_step_is_that_of_plain_cross_entropy(attention, cell, H, drop
     expected = gradients(model, loss)
     norm = torch.stack([g.norm() for g in expected]).norm()
     torch.manual_seed(3)
-    nats = train_step(model, torch.optim.SGD(model.parameters(), lr=1.0), stories, 512)
+    nats = train_step(Nats(model), torch.optim.SGD(model.parameters(), lr=1.0), pieces(stories, 512))
     close = {"rtol": 1e-10, "atol": 1e-10} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-6}
     assert nats == pytest.approx(loss.item() * sum(len(story) - 1 for story in stories), rel=close["rtol"])
     steps = [old - p.detach() for old, p in zip(before, model.parameters(), strict=True)]
@@ -255,7 +256,7 @@ def test_rows_of_given_vectors_stay_bit_equal_and_the_others_train(model, storie
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     everything = [[1, *range(3, 40), 2], [1, 0, 5, 2]]
     for _ in range(3):
-        train_step(model, optimizer, everything, 512)
+        train_step(Nats(model), optimizer, pieces(everything, 512))
     after = model.embedding.weight.detach()
     assert torch.equal(before[given_rows], after[given_rows])
     moved = (before != after).any(1)
@@ -287,7 +288,7 @@ def test_the_gradient_step_clips_the_norm_to_one(stories, monkeypatch):
 
     with torch.no_grad():
         model.output.weight *= 100
-    train_step(model, Watch(model.parameters(), lr=1.0), stories, 4)
+    train_step(Nats(model), Watch(model.parameters(), lr=1.0), pieces(stories, 4))
     assert len(norms) == 3  # 10 positions in pieces of 4
     assert math.isclose(norms[0], 1.0, rel_tol=1e-4)
     assert all(norm < 1.0001 for norm in norms)
@@ -316,7 +317,7 @@ def test_overfits_twenty_stories():
         model = LSTMLM(torch.zeros(60, 16), 64, 2, attention)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
         for _ in range(150):
-            train_step(model, optimizer, stories, 512)
+            train_step(Nats(model), optimizer, pieces(stories, 512))
         # The first words of the stories are a draw out of twenty: that alone cannot be learned.
         tokens = sum(len(story) - 1 for story in stories)
         assert compute_loss(model, stories, 20) < 1.2 * 20 * math.log(20) / tokens

@@ -6,7 +6,7 @@ import math
 import lstlm
 import pytest
 import torch
-from lstlm import UNK, atomic_write, hide_rare, learning_rate
+from lstlm import BOS, EOS, UNK, atomic_write, hide_rare, learning_rate
 
 
 @pytest.fixture
@@ -37,7 +37,9 @@ def test_words_seen_once_are_hidden_in_training_anew_in_each_epoch(train, monkey
     monkeypatch.setattr(lstlm, "train_step", lambda *args: seen.append(args[2]) or whole(*args))
     monkeypatch.setattr(lstlm, "hide_rare", lambda counts, _: [*range(3), *([UNK] * (len(counts) - 3))])
     train("-E", 1)
-    assert {token for batch in seen for story in batch for token in story} == {0, 1, 2}
+    shown = {token for parts in seen for inputs, targets, _ in parts for x in (inputs, targets)
+             for token in x.flatten().tolist()}
+    assert shown == {UNK, BOS, EOS}
 
 
 def test_the_learning_rate_rises_then_falls_to_a_tenth():

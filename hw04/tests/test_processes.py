@@ -1,0 +1,72 @@
+"""Training by several processes: the result of one, one writer, and a signal that stops them all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import lstlm
+import pytest
+import torch
+
+PROGRAM = Path(lstlm.__file__)
+LENGTHS = [3, 9, 1, 14, 2, 2, 7, 5, 11, 1, 6]  # the last minibatch of 4 has 3 stories; pieces of 5 leave some without
+
+
+@pytest.fixture
+def flags(tmp_path):
+    """A command that trains for 6 steps on ragged stories, with attention and pieces."""
+    words = list("abcdefgh")
+    stories = [[words[(3 * i + j * j) % 8] for j in range(n)] for i, n in enumerate(LENGTHS)]
+    (tmp_path / "corpus").write_text("".join(" ".join(story) + "\n" for story in stories))
+    corpus = str(tmp_path / "corpus")
+    return ["-train", "-train_corpus", corpus, "-valid_corpus", corpus, "-H", "2", "-N", "8", "-EDim", "5", "-E", "2",
+            "-B", "4", "-a", "-bptt", "5", "-precision", "fp32", "-valid_every", "2", "-lr", "0.01"]
+
+
+def torchrun(flags: list[str], model: Path, **more) -> subprocess.Popen:
+    """Start two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(PROGRAM)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*command, *flags, "-model", str(model)], env=environment, **pipes, **more)
+
+
+def losses(model: Path) -> list[float]:
+    """The train and valid losses in the log of a run."""
+    records = map(json.loads, model.with_suffix(".log.jsonl").read_text().splitlines())
+    return [record[key] for record in records if record.get("mode") == "train" for key in ("train_nats", "valid_nats")]
+
+
+def test_two_processes_train_what_one_does(flags, tmp_path):
+    one, two = tmp_path / "one.pt", tmp_path / "two.pt"
+    assert lstlm.main([*flags, "-model", str(one)]) == 0
+    process = torchrun(flags, two)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.count("best valid loss") == out.count("vocabulary:") == 1  # only the first one speaks
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    assert len(losses(two)) == 2 * 4
+    weights, expected = (torch.load(path, weights_only=True)["weights"] for path in (two, one))
+    for name in expected:
+        torch.testing.assert_close(weights[name], expected[name], rtol=1e-3, atol=1e-4)
+    assert {path.name for path in tmp_path.iterdir()} >= {"two.pt", "two.log.jsonl"}
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".tmp" or ".state" in path.name]
+
+
+def test_a_signal_to_one_of_two_stops_both_with_the_state_saved(flags, tmp_path):
+    model = tmp_path / "m.pt"
+    process = torchrun([*flags, "-E", "1000000"], model, start_new_session=True)
+    log = tmp_path / "m.log.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 3):
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "stopped and saved" in err
+    state = torch.load(tmp_path / "m.state.pt", weights_only=True)
+    assert state["numbers"]["step"] > 3
