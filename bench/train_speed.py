@@ -7,13 +7,17 @@
 
 The corpus is tokenised text, one story a line. The output layer has VSize + 3 words, whatever the corpus fills of
 them. Prints one JSON line: target tokens per second, seconds per step, and `flops_fraction`, the floating-point
-operations of the model's weights over the rate of a large matrix product measured in the same process. Run it on a
-machine that does nothing else, and compare only figures of one session: machines drift.
+operations of the model's weights over the rate of a large matrix product measured in the same process; `extra_mb`, by
+how much the steps (gradients and the optimizer's state among it) raised the process's resident memory at its peak. Run
+it on a machine that does nothing else, and compare only figures of one session: machines drift. Linux only.
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import random
+import re
 import sys
 import time
 from pathlib import Path
@@ -24,6 +28,19 @@ import lstlm  # noqa: E402
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence  # noqa: E402
+
+
+def start_of_memory() -> float:
+    """Resident memory now, in MiB, with the memory of what is gone given back and the peak set to it (Linux only)."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_of_memory()
+
+
+def peak_of_memory() -> float:
+    """The largest resident memory of this process since `start_of_memory`, in MiB."""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def product_rate(dtype: torch.dtype, n: int = 2048, repeats: int = 5) -> float:
@@ -58,19 +75,29 @@ def textbook_step(model: lstlm.LSTMLM, optimizer: torch.optim.Optimizer, batch: 
     optimizer.step()
 
 
-def sample_batches(args: argparse.Namespace) -> tuple[list[list[list[int]]], torch.Tensor]:
-    """A seeded sample of minibatches, one more than the steps, and word vectors (VSize + 3, EDim).
-
-    They are those of train, each of stories of similar length; a textbook's are random, unless `-similar` is given.
-    """
+def read_sample(args: argparse.Namespace) -> list[list[int]]:
+    """The stories of the corpus as ids, in an order of their own for each seed; with `-length` cut to that length."""
     token2idx, _, _ = lstlm.build_vocab_and_embeddings(None, args.corpus, args.VSize, edim=args.EDim)
     stories = lstlm.tokenize_corpus(args.corpus, token2idx)
+    random.Random(args.seed).shuffle(stories)
+    if args.length:
+        words = [token for story in stories for token in story[1:-1]]
+        cut = range(0, len(words) - args.length, args.length - 1)
+        stories = [[lstlm.BOS, *words[i : i + args.length - 1], lstlm.EOS] for i in cut]
+    return stories
+
+
+def sample_batches(args: argparse.Namespace) -> list[list[list[int]]]:
+    """Minibatches for the steps and one more. A textbook's are random stories, unless `-similar` is given.
+
+    Ours are chosen at random out of those of an epoch, each of stories of similar length.
+    """
+    stories = read_sample(args)
+    if args.layout != "ours" and not args.similar:
+        return [stories[i * args.B : (i + 1) * args.B] for i in range(args.steps + 1)]
     batches = lstlm.shuffled_batches(stories, args.B, torch.Generator().manual_seed(args.seed))
     chosen = random.Random(args.seed).choices([batch for batch in batches if len(batch) == args.B], k=args.steps + 1)
-    if args.layout != "ours" and not args.similar:
-        chosen = [random.Random(args.seed + i).sample(range(len(stories)), args.B) for i in range(args.steps + 1)]
-    embeddings = torch.randn(args.VSize + 3, args.EDim, generator=torch.Generator().manual_seed(args.seed))
-    return [[stories[story] for story in batch] for batch in chosen], embeddings
+    return [[stories[story] for story in batch] for batch in chosen]
 
 
 def main() -> None:
@@ -78,8 +105,10 @@ def main() -> None:
     p.add_argument("corpus", help="tokenised text, one story a line")
     for name, default in (("H", 2), ("N", 512), ("B", 32), ("VSize", 10000), ("EDim", 100), ("steps", 10), ("seed", 0)):
         p.add_argument(f"-{name}", type=int, default=default, help=f"(default {default})")
+    p.add_argument("-length", type=int, default=0, help="make all stories this long (default 0: as they are)")
     p.add_argument("-bptt", type=int, default=512, help="(default 512)")
     p.add_argument("-layout", choices=("ours", "padded", "packed"), default="ours", help="(default ours)")
+    p.add_argument("-cell", choices=lstlm.CELLS, default="lstm", help="(default lstm)")
     p.add_argument("-a", action="store_const", const="dot", help="with attention (default without)")
     p.add_argument("-precision", choices=("auto", "fp32", "bf16"), default="auto", help="(default auto)")
     p.add_argument("-similar", action="store_true", help="give a textbook's step our batches and memory settings too")
@@ -87,32 +116,37 @@ def main() -> None:
     if args.layout == "ours" or args.similar:
         lstlm.set_up_memory()
     torch.manual_seed(args.seed)
-    if args.layout != "ours" and (args.a or args.precision == "bf16"):
-        p.error(f"-layout {args.layout}: the textbook's step is float32 without attention")
+    if args.layout != "ours" and (args.a or args.precision == "bf16" or args.cell != "lstm"):
+        p.error(f"-layout {args.layout}: the textbook's step is a float32 LSTM without attention")
     precision = lstlm.choose_precision("fp32" if args.layout != "ours" else args.precision, torch.device("cpu"))
-    batches, embeddings = sample_batches(args)
-    model = lstlm.LSTMLM(embeddings, args.N, args.H, args.a, precision=precision).train()
+    batches = sample_batches(args)
+    vectors = torch.randn(args.VSize + 3, args.EDim)
+    model = lstlm.LSTMLM(vectors, args.N, args.H, args.a, precision=precision, cell=args.cell).train()
+    nats_of = lstlm.Nats(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=args.layout == "ours" or None)
 
     def step(batch: list[list[int]]) -> None:
         if args.layout == "ours":
-            lstlm.train_step(lstlm.Nats(model), optimizer, lstlm.pieces(batch, args.bptt))
+            lstlm.train_step(nats_of, optimizer, lstlm.pieces(batch, args.bptt))
         else:
             textbook_step(model, optimizer, batch, args.layout == "packed")
 
+    start_mb = start_of_memory()
     step(batches[0])  # warm-up
     start = time.perf_counter()
     for batch in batches[1:]:
         step(batch)
     seconds = time.perf_counter() - start
     rate = sum(len(story) - 1 for batch in batches[1:] for story in batch) / seconds
+    extra_mb = round(peak_of_memory() - start_mb, 1)
     peak = max(product_rate(torch.float32), product_rate(torch.bfloat16))
     print(json.dumps({
         "layout": args.layout, "similar": args.similar or args.layout == "ours", "B": args.B, "H": args.H, "N": args.N,
-        "vocab": args.VSize + 3, "attention": args.a,
+        "vocab": args.VSize + 3, "attention": args.a, "cell": args.cell, "length": args.length,
         "precision": str(precision).removeprefix("torch."), "tokens_per_s": round(rate, 1),
         "s_per_step": round(seconds / args.steps, 3), "flops_fraction": round(rate * flops_per_token(model) / peak, 4),
-        "gemm_gflops": round(peak / 1e9), "threads": torch.get_num_threads(), "torch": str(torch.__version__),
+        "gemm_gflops": round(peak / 1e9), "extra_mb": extra_mb, "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
     }))
 
 
