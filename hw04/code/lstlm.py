@@ -594,7 +594,7 @@ class LSTMLM(nn.Module):
         self.lstm = getattr(nn, cell.upper())(edim, N // 2 if attention else N, H, dropout=dropout if H > 1 else 0.0)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(N, V)
-        self.attention, self.precision = attention, precision
+        self.attention, self.precision, self.stepper = attention, precision, None
         self.initialise(spread)
 
     def initialise(self, spread: float) -> None:
@@ -1165,16 +1165,31 @@ def keep(probs: Tensor, chosen: Tensor) -> Tensor:
 
 
 class Stepper:
-    """The model one position at a time, with nothing between its products: weights laid side by side, no modules.
+    """The model one position at a time, for generation: a product for each layer, of weights laid side by side.
 
-    `precision` is that of the weights: torch.float32, torch.bfloat16, or torch.int8, where each row of a matrix is
-    whole numbers of -127 to 127 times a scale of its own. What is added to them is float32.
+    That takes a fraction of the time of the modules of PyTorch. With precision int8 the largest matrix by far, that of
+    the output layer, is whole numbers of -127 to 127 times a scale for each word, and the scores of the words that then
+    seem the most probable are computed again in float32.
     """
+
+    AGAIN = 32  # such words
 
     def __init__(self, model: LSTMLM):
         self.model, self.cell = model, CELLS[model.cell]
-        self.layers = [self.prepare(*self.joined(*weights)) for weights in model.lstm.all_weights]
-        self.output = self.prepare(model.output.weight, model.output.bias)
+        self.layers = [[model.cast(x) for x in self.joined(*weights)] for weights in model.lstm.all_weights]
+        self.output = [model.cast(x) for x in (model.output.weight, model.output.bias)]
+        if model.precision == torch.int8:
+            self.scale = self.output[0].abs().amax(1).clamp(min=1e-30) / 127  # (V,)
+            whole = (self.output[0] / self.scale[:, None]).round().to(torch.int8)
+            self.whole = F.pad(whole, (0, -whole.shape[1] % 32))  # the kernel takes 32 columns at a time
+
+    @staticmethod
+    def of(model: LSTMLM) -> "Stepper":
+        """The one of a model, which is made when it is first asked for and when the weights have changed."""
+        made_from = model.precision, [parameter._version for parameter in model.parameters()]
+        if model.stepper is None or model.stepper[0] != made_from:
+            model.stepper = made_from, Stepper(model)
+        return model.stepper[1]
 
     def joined(self, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor]:
         """The weight (SN, In + N) of [x ; h] and the bias (SN,) that give all sums of a cell."""
@@ -1185,27 +1200,11 @@ class Stepper:
         rows = [[w_ru, v_ru], [torch.zeros_like(w_n), v_n], [w_n, torch.zeros_like(v_n)]]
         return torch.cat([torch.cat(row, 1) for row in rows]), torch.cat([b_ru + d_ru, d_n, b_n])
 
-    def prepare(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Weight, bias, and the scale of each row if the weight is int8."""
-        if self.model.precision != torch.int8:
-            return self.model.cast(weight), self.model.cast(bias), None
-        scale = weight.abs().amax(1).clamp(min=1e-30) / 127
-        whole = (weight / scale[:, None]).round().to(torch.int8)
-        return F.pad(whole, (0, -weight.shape[1] % 32)), bias, scale.bfloat16()  # the kernel takes 32 columns at a time
-
-    @staticmethod
-    def multiply(x: Tensor, weight: Tensor, bias: Tensor, scale: Tensor | None) -> Tensor:
-        """x (K, m) -> (K, n), in the dtype of x."""
-        if scale is None:
-            return product(x.to(weight.dtype), weight, bias).to(x.dtype)
-        x = F.pad(x.bfloat16(), (0, weight.shape[1] - x.shape[1]))
-        return torch._weight_int8pack_mm(x, weight, scale) + bias
-
     def __call__(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """The scores (K, V) after one more token (K,) of each of K stories, and their state."""
         x, hs, cs, past = self.model.embedding.weight[tokens], [], [], state.past  # (K, EDim)
         for weights, h, c in zip(self.layers, state.h, state.c, strict=True):
-            sums = self.multiply(torch.cat([x, h], 1), *weights)
+            sums = product(self.model.cast(torch.cat([x, h], 1)), *weights).to(c.dtype)  # (K, SN)
             x, c_next = torch.empty_like(h), torch.empty_like(c)  # (K, N)
             self.cell.forward(sums, c, c_next, x)
             hs.append(x)
@@ -1213,7 +1212,18 @@ class Stepper:
         if self.model.attention:
             x = torch.cat([x, self.model.attend(x[:, None], past)[:, 0]], 1)
             past = torch.cat([past, hs[-1][:, None]], 1)
-        return self.multiply(x, *self.output), State(torch.stack(hs), torch.stack(cs), past)
+        return self.scores(x), State(torch.stack(hs), torch.stack(cs), past)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Features (K, N) -> scores (K, V)."""
+        weight, bias = self.output
+        if self.model.precision != torch.int8:
+            return product(self.model.cast(x), weight, bias).to(x.dtype)
+        padded = F.pad(x, (0, self.whole.shape[1] - x.shape[1])).bfloat16()
+        ones = torch.ones_like(self.scale, dtype=padded.dtype)  # ours is float32, which the kernel does not take
+        scores = torch._weight_int8pack_mm(padded, self.whole, ones) * self.scale + bias
+        best = scores.topk(min(self.AGAIN, len(bias))).indices  # (K, AGAIN)
+        return scores.scatter(1, best, (weight[best] @ x[:, :, None])[:, :, 0] + bias[best])
 
 
 @dataclass
@@ -1223,7 +1233,6 @@ class Memory:
     stories: list[list[int]] = field(default_factory=list)
     state: State | None = None
     logits: Tensor | None = None  # (K, V) the scores after the last id of each
-    step: Stepper | None = None
 
     def select(self, rows: list[int]) -> None:
         """Keep these of the K, in this order; one can be taken several times."""
@@ -1239,8 +1248,7 @@ def next_logits(model: LSTMLM, stories: list[list[int]], memory: Memory) -> Tens
         memory.state, known = None, 0
     new = torch.tensor([story[known:] for story in stories], device=model.output.weight.device)  # (K, new)
     if memory.state and new.shape[1] == 1:
-        memory.step = memory.step or Stepper(model)
-        memory.logits, memory.state = memory.step(new[:, 0], memory.state)
+        memory.logits, memory.state = Stepper.of(model)(new[:, 0], memory.state)
     else:
         read(model, new, memory)
     memory.stories = [list(story) for story in stories]

@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""Run all measurements one after the other and print one table, in Markdown, of ratios from that one run.
+
+    python bench/compare.py CORPUS                                       # 10 to 15 minutes on 2 cores
+    python bench/compare.py CORPUS -yardstick textbook_lstm.py -agree MODEL VALID_CORPUS -log runs.jsonl
+
+Each row is a process of its own, so that none finds memory or code that another has prepared. `-yardstick` is another
+program for the textbook's step, with the flags and the JSON keys of train_speed.py. Run it on a machine that does
+nothing else: rows are minutes apart, and machines drift.
+"""
+
+import argparse
+import datetime
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).resolve().parent
+
+
+class Runs:
+    """Runs programs of this folder, keeps what they print, and writes it to the log."""
+
+    def __init__(self, log: Path | None):
+        self.log = log
+
+    def __call__(self, program: str, *args) -> dict:
+        command = [sys.executable, str(BENCH / program), *map(str, args)]
+        print("running", program, *args, file=sys.stderr)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        record = json.loads(done.stdout)
+        if self.log:
+            with self.log.open("a") as file:
+                file.write(json.dumps({"program": program, "args": [Path(str(a)).name for a in args], **record}) + "\n")
+        return record
+
+
+def table(title: str, head: list[str], rows: list[list]) -> None:
+    """Print a Markdown table."""
+    print(f"\n{title}\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for row in rows:
+        print(f"| {' | '.join(str(cell) for cell in row)} |")
+
+
+def training(run: Runs, corpus: str, yardstick: str | None) -> None:
+    """Tokens per second and memory of a training step, and how they depend on the stories' length."""
+    speed = "train_speed.py"
+    rows = {
+        "textbook, packed": run(speed, corpus, "-layout", "packed", "-steps", 1),
+        "textbook, padded": run(speed, corpus, "-layout", "padded", "-steps", 3),
+        "textbook, padded, with our batches and memory settings": run(speed, corpus, "-layout", "padded", "-similar"),
+        "ours, float32": run(speed, corpus, "-precision", "fp32"),
+        "ours, bfloat16": run(speed, corpus, "-precision", "bf16"),
+        "ours, float32, `-a`": run(speed, corpus, "-precision", "fp32", "-a"),
+        "ours, bfloat16, `-a`": run(speed, corpus, "-precision", "bf16", "-a"),
+        "ours, float32, `-cell gru`": run(speed, corpus, "-precision", "fp32", "-cell", "gru"),
+        "ours, float32, `-cell rnn`": run(speed, corpus, "-precision", "fp32", "-cell", "rnn"),
+    }
+    if yardstick:
+        rows["yardstick, packed"] = run(yardstick, corpus, "-layout", "packed", "-steps", 1)
+        rows["yardstick, padded"] = run(yardstick, corpus, "-layout", "padded", "-steps", 3)
+    packed, padded = (rows[f"textbook, {layout}"]["tokens_per_s"] for layout in ("packed", "padded"))
+    table("Training", ["step", "tokens/s", "s/step", "over packed", "over padded", "`flops_fraction`", "MiB"], [
+        [name, f"{r['tokens_per_s']:,.0f}", r["s_per_step"], f"{r['tokens_per_s'] / packed:.1f}",
+         f"{r['tokens_per_s'] / padded:.2f}", f"{r['flops_fraction']:.2f}", f"{r.get('extra_mb', 0):,.0f}" or "-"]
+        for name, r in rows.items()
+    ])
+    lengths = []
+    for precision in ("fp32", "bf16"):
+        short, long = (
+            run(speed, corpus, "-precision", precision, "-length", n, "-steps", steps)["tokens_per_s"]
+            for n, steps in ((50, 30), (500, 5))
+        )
+        lengths.append([precision, f"{short:,.0f}", f"{long:,.0f}", f"{long / short:.2f}"])
+    table("Training, all stories of one length: tokens/s", ["precision", "50", "500", "ratio"], lengths)
+
+
+def evaluation(run: Runs, corpus: str) -> None:
+    """Tokens per second and memory of the loss."""
+    speed = "eval_speed.py"
+    rows = {
+        "naive": run(speed, corpus, "-naive", "-length", 200),
+        "ours, float32": run(speed, corpus, "-precision", "fp32", "-length", 200),
+        "ours, bfloat16": run(speed, corpus, "-precision", "bf16", "-length", 200),
+        "ours, float32, V = 260,003": run(speed, corpus, "-precision", "fp32", "-length", 200, "-VSize", 260000),
+        "ours, bfloat16, V = 260,003": run(speed, corpus, "-precision", "bf16", "-length", 200, "-VSize", 260000),
+    }
+    table("Evaluation, 64 stories of 200 tokens", ["loss", "tokens/s", "MiB"], [
+        [name, f"{r['tokens_per_s']:,.0f}", f"{r['extra_mb']:,.0f}"] for name, r in rows.items()
+    ])
+
+
+def generation(run: Runs, agree: list[str] | None) -> None:
+    """Milliseconds for a token."""
+    rows = {"`nn.LSTM` and `nn.Linear`": run("generate_speed.py", "-plain")}
+    shares = {}
+    for precision in ("fp32", "bf16", "int8"):
+        rows[f"ours, {precision}"] = run("generate_speed.py", "-precision", precision)
+        if agree and precision != "fp32":
+            record = run("generate_speed.py", "-precision", precision, "-agree", *agree)
+            shares[f"ours, {precision}"] = f"{record['agree']:.2%} of {record['positions']:,}"
+    plain = rows["`nn.LSTM` and `nn.Linear`"]
+    table("Generation, 200 tokens", ["way", "ms/token", "times as fast", "same text", "same favourite"], [
+        [name, f"{r['ms_per_token']:.2f}", f"{plain['ms_per_token'] / r['ms_per_token']:.1f}",
+         "yes" if r["text"] == plain["text"] else "no", shares.get(name, "")] for name, r in rows.items()
+    ])
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("corpus", help="tokenised text, one story a line")
+    p.add_argument("-yardstick", type=lambda text: str(Path(text).resolve()), help="another textbook's program")
+    p.add_argument("-agree", nargs=2, metavar=("MODEL", "CORPUS"), help="a trained model for the share of agreement")
+    p.add_argument("-log", type=Path, help="add the JSON lines to this file (default none)")
+    args = p.parse_args()
+    run = Runs(args.log)
+    training(run, args.corpus, args.yardstick)
+    evaluation(run, args.corpus)
+    generation(run, args.agree)
+    read = run("read_speed.py", args.corpus)
+    glove = [(name, r) for name, r in read.items() if name.startswith("glove")]
+    table("Reading, seconds", ["what", "first", "cached"], [
+        *([f"GloVe file of {r['mb']:,} MB, 10,000 words of it", r["first_s"], r["cached_s"]] for _, r in glove),
+        [f"corpus of {read['corpus_tokens']:,} tokens", read["corpus_s"], "-"],
+    ])
+    import torch
+
+    print(f"\n{platform.machine()}, {torch.get_num_threads()} threads, Python {platform.python_version()}, "
+          f"PyTorch {torch.__version__}, {datetime.date.today()}")
+
+
+if __name__ == "__main__":
+    main()
