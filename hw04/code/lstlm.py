@@ -20,6 +20,7 @@ It needs torch, numpy and tqdm, and no other file. Losses are in nats per target
 import argparse
 import contextlib
 import difflib
+import glob
 import hashlib
 import itertools
 import json
@@ -49,6 +50,8 @@ try:
     from torch.nn.parallel import DistributedDataParallel
     from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
     from tqdm import tqdm
+except KeyboardInterrupt:  # Ctrl-C in the second that this takes
+    raise SystemExit(130) from None
 except ModuleNotFoundError as missing:
     raise SystemExit(
         f"lstlm.py: error: this Python has no {missing.name}; use .venv/bin/python, which make demo makes, "
@@ -786,6 +789,7 @@ def compute_loss(model: LSTMLM, stories: list[list[int]], batch_size: int, progr
 WARM_UP = 50  # steps over which the learning rate rises to -lr
 SAVE_STEPS, SAVE_SECONDS = 500, 300  # a run that is killed loses no more work than that
 MACHINE = ("torch", "threads", "processes", "precision")  # what may differ when a run is resumed
+SKIPS = 5  # steps in a row without a finite loss and gradient end a training
 UNK_RATE = 0.5  # how often a word that the training corpus has once is shown as <unk>, which else is never seen
 
 
@@ -803,6 +807,7 @@ class Nats(nn.Module):
 def train_step(nats_of: nn.Module, optimizer: torch.optim.Optimizer, parts: Iterable[tuple]) -> float:
     """One minibatch of stories: loss, gradient with its norm clipped to 1, update. Returns the summed nats.
 
+    It ends without an update, and returns NaN, when the loss or the gradient is not finite.
     Stories longer than `-bptt` go on in further `pieces`, each an update of its own, from the state they have
     reached. A token weighs the same in each piece, so the last piece of a lone long story counts little.
     With several processes each has a share of the stories, and DistributedDataParallel means their gradients.
@@ -818,9 +823,11 @@ def train_step(nats_of: nn.Module, optimizer: torch.optim.Optimizer, parts: Iter
         optimizer.zero_grad()
         nats, state = nats_of(inputs[mine], targets[mine], lengths[mine], state and state.first(len(inputs[mine])))
         (nats * (weight / count)).backward()
-        nn.utils.clip_grad_norm_(nats_of.parameters(), max_norm=1.0)
-        optimizer.step()
+        norm = float(nn.utils.clip_grad_norm_(nats_of.parameters(), max_norm=1.0))
         total += float(nats.detach()) * bool(weight)
+        if any(over_processes(not math.isfinite(total + norm))):
+            return math.nan
+        optimizer.step()
     return total
     # YOUR CODE HERE: END
 
@@ -896,6 +903,7 @@ def train_here(args: argparse.Namespace) -> None:
     precision = choose_precision(args.precision, device := choose_device(args.device))
     if place()[0] == 0:
         check_writable(args.model)
+        remove_leftovers(args.model)
     sample = fill_corpora(args)
     if sample:
         print(sample)
@@ -942,7 +950,10 @@ def optimise(run: "Run", stories: list[list[int]], valid: list[list[int]], token
                 count = sum(int(lengths.sum()) for _, _, lengths in parts)
                 nats = run.agree(train_step(run.nats_of, run.optimizer, parts))
                 run.done, run.seen = run.done + 1, run.seen + count
-                run.nats, run.tokens = run.nats + nats, run.tokens + count
+                if math.isfinite(nats):
+                    run.nats, run.tokens, run.in_a_row = run.nats + nats, run.tokens + count, 0
+                else:
+                    run.skip(batches[run.done - 1])
                 bar.set_postfix_str(f"epoch {run.epoch}, loss {nats / count:.3f}", refresh=False)
                 bar.update(count)
                 if run.step % args.valid_every == 0 and run.done < len(batches):
@@ -953,16 +964,21 @@ def optimise(run: "Run", stories: list[list[int]], valid: list[list[int]], token
                 tqdm.write(f"stopped early: no better valid loss for {args.patience} epochs (-patience)")
                 break
             run.epoch, run.done = run.epoch + 1, 0
+    if error := run.failed.get(args.model):
+        raise OSError(f"{args.model}: the best model could not be saved ({error.strerror}); make room, and go on from "
+                      "the last state with -resume")
     if run.first:
         run.state_file.unlink(missing_ok=True)
+        run.state_before.unlink(missing_ok=True)
 
 
 class Run:
     """One training: where it is, its figures and log, the best model so far, and the state from which it goes on."""
 
     # What changes, and so is what a state file holds beside weights, optimizer and the random state: `done` minibatches
-    # of this epoch, `seen` tokens in all; `nats` of `tokens` since the last report; the size of the log.
-    NUMBERS = ("epoch", "done", "step", "seen", "nats", "tokens", "best", "best_epoch", "records", "logged")
+    # of this epoch, `seen` tokens in all; `nats` of `tokens` since the last report; the size of the log; skipped steps.
+    NUMBERS = ("epoch", "done", "step", "seen", "nats", "tokens", "best", "best_epoch", "records", "logged",
+               "skipped", "in_a_row")
 
     def __init__(self, args: argparse.Namespace, model: LSTMLM, config: "Config", words: list[str], facts: dict):
         self.args, self.model, self.config, self.words, self.facts = args, model, config, words, facts
@@ -972,51 +988,89 @@ class Run:
         self.nats_of = Nats(model) if processes == 1 else DistributedDataParallel(Nats(model))
         self.epoch, self.done, self.step, self.seen, self.nats, self.tokens = 1, 0, 0, 0, 0.0, 0
         self.best, self.best_epoch, self.records, self.logged = math.inf, 0, [], 0
+        self.skipped, self.in_a_row = 0, 0
+        self.failed: dict[Path, OSError] = {}  # files that could not be written when last tried
         self.started = self.since = self.saved = time.perf_counter()
         self.signal, self.stop = 0, False
-        self.log, self.state_file = (side_file(args.model, ending) for ending in (".log.jsonl", ".state.pt"))
+        endings = (".log.jsonl", ".state.pt", ".state.prev.pt")
+        self.log, self.state_file, self.state_before = (side_file(args.model, ending) for ending in endings)
         if not args.resume:
             self.start()
 
     def start(self) -> None:
         """What is done once for a run: keep an earlier model, refuse to replace an unfinished run, begin the log."""
-        if self.state_file.exists():
-            raise UserError(f"{self.state_file}: an unfinished run; go on with it with -resume, or delete the file")
+        for path in (self.state_file, self.state_before):
+            if path.exists():
+                raise UserError(f"{path}: an unfinished run; go on with it with -resume, or delete the file")
+        # The state has three numbers for each parameter; it is there twice and once more while it is written.
+        need, folder = 44 * sum(p.numel() for p in self.model.parameters()), self.args.model.resolve().parent
+        if (free := shutil.disk_usage(folder).free) < need:
+            raise UserError(f"{folder}: {free / 1e6:,.0f} MB free, but the checkpoints of this run need "
+                            f"{need / 1e6:,.0f} MB; make room, or name another place with -model")
         if self.first and self.args.model.exists():
             kept = side_file(self.args.model, ".prev.pt")
             atomic_write(kept, lambda file: file.write(self.args.model.read_bytes()))
             print(f"the model that is in {self.args.model} is kept in {kept}")
+        self.logged = self.log.stat().st_size if self.log.exists() else 0  # there may be lines of earlier runs
         self.write_log({"event": "start", **asdict(self.config), **self.facts})
 
     def write_log(self, record: dict) -> None:
         """Add a line to the log."""
         if not self.first:
             return
-        with open(self.log, "a", encoding="utf-8") as file:
-            file.write(to_json(record) + "\n")
-        self.logged = self.log.stat().st_size
+        with self.surviving(self.log):
+            with open(self.log, "ab") as file:
+                file.truncate(self.logged)  # what a full disk left of a line
+                file.write(to_json(record).encode() + b"\n")
+            self.logged = self.log.stat().st_size
+
+    @contextlib.contextmanager
+    def surviving(self, path: Path) -> Iterator[None]:
+        """Go on with the training if a file cannot be written, for a full disk, say; but tell, and remember."""
+        try:
+            yield
+            self.failed.pop(path, None)
+        except OSError as error:
+            self.failed[path] = error
+            tqdm.write(f"warning: {path}: cannot be written ({error.strerror}); going on without", file=sys.stderr)
 
     def report(self, stories: list[list[int]]) -> None:
         """Print and log the losses (nats per token); save the model if that on the valid stories is the best yet."""
         now = time.perf_counter()
-        loss, rate = self.nats / self.tokens, self.tokens / (now - self.since)
+        loss, rate = self.nats / self.tokens if self.tokens else math.nan, self.tokens / (now - self.since)
         valid = shared_loss(self.model, stories, self.args.B)
-        better = valid < self.best
+        better = valid < self.best and self.save_best(valid)
         record = {"mode": "train", "epoch": self.epoch, "step": self.step, "train_nats": loss, "valid_nats": valid,
                   "tokens_per_s": round(rate, 1), "seconds": round(now - self.started, 1), "best": better}
         line = f"epoch {self.epoch}, step {self.step}: train {loss:.4f} nats (perplexity {safe_exp(loss):.2f}), "
         line += f"valid {valid:.4f} ({safe_exp(valid):.2f}), {rate:,.0f} tokens/s{', saved' if better else ''}"
-        if better:
-            self.best, self.best_epoch = valid, self.epoch
-            facts = {**self.facts, "epoch": self.epoch, "step": self.step, "valid_nats": valid}
-            if self.first:
-                save_model(self.args.model, self.model, self.config, self.words, facts)
         tqdm.write(to_json(record) if self.args.json else line, file=self.args.out)
         self.write_log(record)
         self.records.append(record)
         with contextlib.suppress(OSError):  # the picture is not worth a training
             self.first and draw_curve(side_file(self.args.model, ".loss.png"), self.records)
         self.nats, self.tokens, self.since = 0.0, 0, time.perf_counter()
+
+    def save_best(self, valid: float) -> bool:
+        """Save the model as the best one so far; whether that was possible."""
+        facts = {**self.facts, "epoch": self.epoch, "step": self.step, "valid_nats": valid}
+        with self.surviving(self.args.model):
+            if self.first:
+                save_model(self.args.model, self.model, self.config, self.words, facts)
+            self.best, self.best_epoch = valid, self.epoch
+            return True
+        return False
+
+    def skip(self, batch: list[int]) -> None:
+        """Count a step that was not done, with these stories. Raises UserError after SKIPS of them in a row."""
+        self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
+        what = "loss or gradient is no finite number"
+        tqdm.write(f"step {self.step}: {what}, step skipped ({self.skipped} so far)", file=sys.stderr)
+        if self.in_a_row == SKIPS:
+            numbers = ", ".join(str(number + 1) for number in sorted(batch))
+            kept = f"; {self.state_file} is from before" if self.state_file.exists() else ""
+            raise UserError(f"-lr {self.args.lr}: {what} in {SKIPS} steps in a row, the last with stories {numbers} of "
+                            f"{self.args.train_corpus}{kept}; give a smaller -lr, or look at the stories")
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
@@ -1038,15 +1092,16 @@ class Run:
                 signal.signal(number, handler)
 
     def save_state_if_due(self) -> None:
-        """Save the state every SAVE_STEPS steps or SAVE_SECONDS, and when a signal came; then stop."""
+        """Save the state every SAVE_STEPS steps or SAVE_SECONDS, if all is well, and when a signal came; then stop."""
         overdue = time.perf_counter() - self.saved > SAVE_SECONDS
-        if not (self.stop or overdue or self.step % SAVE_STEPS == 0):
+        if not self.stop and (self.in_a_row or not (overdue or self.step % SAVE_STEPS == 0)):
             return
         state = {"format": STATE, "version": VERSION, "config": asdict(self.config), "facts": self.facts,
                  "numbers": {name: getattr(self, name) for name in self.NUMBERS}, "random": torch.get_rng_state(),
                  "weights": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         if self.first:
-            atomic_write(self.state_file, lambda file: torch.save(state, file))
+            with self.surviving(self.state_file):
+                atomic_write(self.state_file, lambda file: torch.save(state, file), keep=self.state_before)
         self.saved = time.perf_counter()
         if self.stop:
             over_processes(0)  # none leaves before the file is there
@@ -1060,7 +1115,8 @@ class Run:
 
     def load_state(self) -> None:
         """Go on from the state file. Raises UserError if there is none, or if it is that of another command."""
-        state = read_checked(self.state_file, STATE, "no unfinished run there; leave out -resume to start one")
+        missing = "no unfinished run there; leave out -resume to start one"
+        state = read_newest(self.state_file, self.state_before, STATE, missing)
         then, now = {**state["config"], **state["facts"]}, {**asdict(self.config), **self.facts}
         changed = [name for name in now if now[name] != then.get(name)]
         if other := [f"{name} {then.get(name)}, not {now[name]}" for name in changed if name not in MACHINE]:
@@ -1597,10 +1653,11 @@ class Loaded(NamedTuple):
     facts: dict  # how it was trained
 
 
-def atomic_write(path: Path, write) -> None:
-    """Let `write(file)` fill a temporary file beside `path`, then put it there in one step.
+def atomic_write(path: Path, write, keep: Path | None = None) -> None:
+    """Let `write(file)` fill a temporary file beside `path`, then put it there in one step, and on the disk for good.
 
-    Whatever happens in between, `path` holds the old content or the new, whole.
+    Whatever happens in between, `path` holds the old content or the new, whole. With `keep` what was there before
+    stays under that name.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -1608,9 +1665,43 @@ def atomic_write(path: Path, write) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        if keep and path.exists():
+            os.replace(path, keep)
         os.replace(temporary, path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder written to the disk, where the system (not Windows) can be told to."""
+    if hasattr(os, "O_DIRECTORY"):
+        opened = os.open(folder, os.O_DIRECTORY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def remove_leftovers(model: Path) -> None:
+    """Remove temporary files of `atomic_write` for this model whose process was killed."""
+    for path in model.parent.glob(f".{glob.escape(model.name.removesuffix('.pt'))}.*.tmp"):
+        process = path.suffixes[-2][1:]
+        if process.isdecimal() and not is_running(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process with this number, as far as one can know."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
 
 
 def to_json(record: dict) -> str:
@@ -1672,13 +1763,25 @@ def read_checked(path: Path, kind: str, missing: str) -> dict:
     return content
 
 
+def read_newest(path: Path, previous: Path, kind: str, missing: str) -> dict:
+    """`read_checked`, but if that file is bad and a `previous` one is there, of that one; says so."""
+    try:
+        return read_checked(path, kind, missing)
+    except UserError as error:
+        if not previous.exists():
+            raise
+        content = read_checked(previous, kind, missing)
+        print(f"note: {printable(str(error))}; using {previous}, the one before it", file=sys.stderr)
+        return content
+
+
 def load_model(args: argparse.Namespace, precision: torch.dtype = torch.float32) -> Loaded:
     """Read the checkpoint `-model`. Raises UserError if it is none of ours, damaged, or not what other flags say."""
     path, device = args.model, choose_device(args.device)
     stopped = side_file(path, ".state.pt").exists()
     missing = "no model yet, but a stopped run; go on with it: -train, its flags, and -resume" if stopped else (
         "no such model; train one with -train, or name another with -model (build/demo.pt after make demo)")
-    content = read_checked(path, MODEL, missing)
+    content = read_newest(path, side_file(path, ".prev.pt"), MODEL, missing)
     try:
         config, words, weights, facts = (content[key] for key in ("config", "words", "weights", "facts"))
         config = check_content(config, words, weights, facts)
