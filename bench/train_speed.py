@@ -43,14 +43,21 @@ def peak_of_memory() -> float:
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
-def product_rate(dtype: torch.dtype, n: int = 2048, repeats: int = 5) -> float:
+def now(device: torch.device) -> float:
+    """The time in seconds, when all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def product_rate(dtype: torch.dtype, device: torch.device, n: int = 2048, repeats: int = 5) -> float:
     """Floating-point operations per second of an n x n x n matrix product."""
-    a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
+    a, b = (torch.randn(n, n).to(device, dtype) for _ in range(2))
     a @ b
-    start = time.perf_counter()
+    start = now(device)
     for _ in range(repeats):
         a @ b
-    return repeats * 2 * n**3 / (time.perf_counter() - start)
+    return repeats * 2 * n**3 / (now(device) - start)
 
 
 def flops_per_token(model: lstlm.LSTMLM) -> float:
@@ -62,6 +69,7 @@ def flops_per_token(model: lstlm.LSTMLM) -> float:
 def textbook_step(model: lstlm.LSTMLM, optimizer: torch.optim.Optimizer, batch: list[list[int]], packed: bool) -> None:
     """What the handout recommends and no more: nn.LSTM, nn.Linear, nn.CrossEntropyLoss over all padded positions."""
     inputs, targets, lengths = lstlm.collate_stories(batch)
+    inputs, targets = inputs.to(model.output.weight.device), targets.to(model.output.weight.device)
     optimizer.zero_grad()
     words = nn.functional.embedding(inputs, model.embedding.weight.detach())  # frozen, as there
     if packed:
@@ -111,6 +119,7 @@ def main() -> None:
     p.add_argument("-cell", choices=lstlm.CELLS, default="lstm", help="(default lstm)")
     p.add_argument("-a", action="store_const", const="dot", help="with attention (default without)")
     p.add_argument("-precision", choices=("auto", "fp32", "bf16"), default="auto", help="(default auto)")
+    p.add_argument("-device", choices=("cpu", "cuda"), default="cpu", help="(default cpu)")
     p.add_argument("-similar", action="store_true", help="give a textbook's step our batches and memory settings too")
     args = p.parse_args()
     if args.layout == "ours" or args.similar:
@@ -118,10 +127,11 @@ def main() -> None:
     torch.manual_seed(args.seed)
     if args.layout != "ours" and (args.a or args.precision == "bf16" or args.cell != "lstm"):
         p.error(f"-layout {args.layout}: the textbook's step is a float32 LSTM without attention")
-    precision = lstlm.choose_precision("fp32" if args.layout != "ours" else args.precision, torch.device("cpu"))
+    device = lstlm.choose_device(args.device)
+    precision = lstlm.choose_precision("fp32" if args.layout != "ours" else args.precision, device)
     batches = sample_batches(args)
     vectors = torch.randn(args.VSize + 3, args.EDim)
-    model = lstlm.LSTMLM(vectors, args.N, args.H, args.a, precision=precision, cell=args.cell).train()
+    model = lstlm.LSTMLM(vectors, args.N, args.H, args.a, precision=precision, cell=args.cell).to(device).train()
     nats_of = lstlm.Nats(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=args.layout == "ours" or None)
 
@@ -133,15 +143,15 @@ def main() -> None:
 
     start_mb = start_of_memory()
     step(batches[0])  # warm-up
-    start = time.perf_counter()
+    start = now(device)
     for batch in batches[1:]:
         step(batch)
-    seconds = time.perf_counter() - start
+    seconds = now(device) - start
     rate = sum(len(story) - 1 for batch in batches[1:] for story in batch) / seconds
     extra_mb = round(peak_of_memory() - start_mb, 1)
-    peak = max(product_rate(torch.float32), product_rate(torch.bfloat16))
+    peak = max(product_rate(dtype, device) for dtype in (torch.float32, torch.bfloat16))
     print(json.dumps({
-        "layout": args.layout, "similar": args.similar or args.layout == "ours", "B": args.B, "H": args.H, "N": args.N,
+        "layout": args.layout, "device": args.device, "similar": args.similar or args.layout == "ours", "B": args.B, "H": args.H, "N": args.N,
         "vocab": args.VSize + 3, "attention": args.a, "cell": args.cell, "length": args.length,
         "precision": str(precision).removeprefix("torch."), "tokens_per_s": round(rate, 1),
         "s_per_step": round(seconds / args.steps, 3), "flops_fraction": round(rate * flops_per_token(model) / peak, 4),

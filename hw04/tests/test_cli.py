@@ -161,6 +161,35 @@ def test_prompt_samples_and_max_tokens(call, folder):
     assert not {"<unk>", "<bos>"} & {token for r in records for token in r["tokens"]}
 
 
+def test_samples_in_one_batch_are_those_of_one_at_a_time(call, folder):
+    flags = ["-prompt", "-model", folder / "m.pt", "-text", "the", "-json", "-max_tokens", 40]
+    together = [json.loads(line) for line in call(*flags, "-samples", 5, "-seed", 4).stdout.splitlines()]
+    alone = [json.loads(call(*flags, "-seed", seed).stdout) for seed in range(4, 9)]
+    assert len({len(record["tokens"]) for record in together}) > 1  # they end at different times
+    for ours, theirs in zip(together, alone, strict=True):
+        assert ours["probs"] == pytest.approx(theirs["probs"], rel=1e-4)
+        assert {**ours, "probs": 0} == {**theirs, "probs": 0}
+
+
+def test_generation_in_eight_bits_is_the_same_text(call, folder):
+    flags = ["-prompt", "-greedy", "-model", folder / "m.pt", "-text", "once upon a time"]
+    assert call(*flags, "-precision", "int8").stdout == call(*flags).stdout
+    for mode in ("-train", "-evaluate"):
+        check_error(call(mode, "-model", folder / "x" / "m.pt", "-precision", "int8"), "int8", "-prompt")
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn"])
+def test_other_cells_train_are_stored_and_generate(call, folder, corpora, cell):
+    model = folder / f"{cell}.pt"
+    done = call("-train", *corpora, *SMALL, "-cell", cell, "-model", model)
+    assert done.returncode == 0
+    assert torch.load(model, weights_only=True)["config"]["cell"] == cell
+    first, last = map(float, re.findall(r"train ([\d.]+) nats", done.stdout))
+    assert last < first
+    assert call("-use", "-greedy", "-model", model, "-text", "the").returncode == 0
+    check_error(call("-use", "-cell", "lstm", "-model", model, "-text", "the"), "-cell lstm", cell)
+
+
 def test_continue_ends_for_one_of_its_three_reasons(call, folder):
     loop = call("-prompt", "-greedy", "-continue", "-fpenalty", "-2", "-max_tokens", 9, "-model", folder / "m.pt",
                "-text", "the the the", "-json")
