@@ -151,7 +151,8 @@ def main() -> None:
     extra_mb = round(peak_of_memory() - start_mb, 1)
     peak = max(product_rate(dtype, device) for dtype in (torch.float32, torch.bfloat16))
     print(json.dumps({
-        "layout": args.layout, "device": args.device, "similar": args.similar or args.layout == "ours", "B": args.B, "H": args.H, "N": args.N,
+        "layout": args.layout, "device": args.device, "similar": args.similar or args.layout == "ours",
+        "B": args.B, "H": args.H, "N": args.N,
         "vocab": args.VSize + 3, "attention": args.a, "cell": args.cell, "length": args.length,
         "precision": str(precision).removeprefix("torch."), "tokens_per_s": round(rate, 1),
         "s_per_step": round(seconds / args.steps, 3), "flops_fraction": round(rate * flops_per_token(model) / peak, 4),
