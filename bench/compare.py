@@ -55,6 +55,9 @@ def training(run: Runs, corpus: str, yardstick: str | None) -> None:
         "ours, bfloat16": run(speed, corpus, "-precision", "bf16"),
         "ours, float32, `-a`": run(speed, corpus, "-precision", "fp32", "-a"),
         "ours, bfloat16, `-a`": run(speed, corpus, "-precision", "bf16", "-a"),
+        "ours, bfloat16, `-a`, stories of 900 tokens": run(
+            speed, corpus, "-precision", "bf16", "-a", "-length", 900, "-bptt", 1000, "-steps", 3
+        ),
         "ours, float32, `-cell gru`": run(speed, corpus, "-precision", "fp32", "-cell", "gru"),
         "ours, float32, `-cell rnn`": run(speed, corpus, "-precision", "fp32", "-cell", "rnn"),
     }
