@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run all measurements one after the other and print one table, in Markdown, of ratios from that one run.
 
-    python bench/compare.py CORPUS                                       # 10 to 15 minutes on 2 cores
+    python bench/compare.py CORPUS                                       # 15 minutes on 2 cores
     python bench/compare.py CORPUS -yardstick textbook_lstm.py -agree MODEL VALID_CORPUS -log runs.jsonl
 
 Each row is a process of its own, so that none finds memory or code that another has prepared. `-yardstick` is another
@@ -48,7 +48,7 @@ def training(run: Runs, corpus: str, yardstick: str | None) -> None:
     """Tokens per second and memory of a training step, and how they depend on the stories' length."""
     speed = "train_speed.py"
     rows = {
-        "textbook, packed": run(speed, corpus, "-layout", "packed", "-steps", 1),
+        "textbook, packed": run(speed, corpus, "-layout", "packed", "-steps", 3),
         "textbook, padded": run(speed, corpus, "-layout", "padded", "-steps", 3),
         "textbook, padded, with our batches and memory settings": run(speed, corpus, "-layout", "padded", "-similar"),
         "ours, float32": run(speed, corpus, "-precision", "fp32"),
@@ -62,7 +62,7 @@ def training(run: Runs, corpus: str, yardstick: str | None) -> None:
         "ours, float32, `-cell rnn`": run(speed, corpus, "-precision", "fp32", "-cell", "rnn"),
     }
     if yardstick:
-        rows["yardstick, packed"] = run(yardstick, corpus, "-layout", "packed", "-steps", 1)
+        rows["yardstick, packed"] = run(yardstick, corpus, "-layout", "packed", "-steps", 3)
         rows["yardstick, padded"] = run(yardstick, corpus, "-layout", "padded", "-steps", 3)
     packed, padded = (rows[f"textbook, {layout}"]["tokens_per_s"] for layout in ("packed", "padded"))
     table("Training", ["step", "tokens/s", "s/step", "over packed", "over padded", "`flops_fraction`", "MiB"], [

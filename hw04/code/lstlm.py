@@ -396,7 +396,7 @@ def add_product(start: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
     """The gradient (n, K) of a weight, from that of `product(x, weight)` (r, n) and x (r, K)."""
     if has_onednn(x):  # it copies a transposed first factor, so that is the smaller one
-        return product(x.t(), grad.t()).t()
+        return product(x.t(), grad.contiguous().t()).t()  # and takes ages for a weight with gaps between its rows
     return grad.t() @ x
 
 
