@@ -515,15 +515,15 @@ class PackedLayer(torch.autograd.Function):
 
         The recurrent product goes to the first G of the S blocks of size N: 4 of 4, for the GRU 3 of 4, 1 of 1.
         """
-        G = len(weight)
+        GN = len(weight)
         gates = c0.new_empty(sums.shape if training else (batch_sizes[0], sums.shape[1]))
         slots = gates.split(batch_sizes) if training else [gates[:b] for b in batch_sizes]
         cells, hidden = (x.new_empty(len(sums), c0.shape[1]) for x in (c0, sums))
         h, c = h0, c0
         for x, z, c_next, h_next in zip(sums.split(batch_sizes), slots, cells.split(batch_sizes),
                                         hidden.split(batch_sizes), strict=True):  # each (b, ...), b = batch_sizes[t]
-            z[:, :G] = add_product(x[:, :G], h[: len(x)], weight)
-            z[:, G:] = x[:, G:]
+            z[:, :GN] = add_product(x[:, :GN], h[: len(x)], weight)
+            z[:, GN:] = x[:, GN:]
             cell.forward(z, c[: len(x)], c_next, h_next)
             h, c = h_next, c_next
         ctx.save_for_backward(weight, h0, c0, gates, cells, hidden)
@@ -535,7 +535,7 @@ class PackedLayer(torch.autograd.Function):
     def backward(ctx, grad_hidden, grad_cell):
         """Backpropagation through time, last position first."""
         weight, h0, c0, gates, cells, hidden = ctx.saved_tensors
-        sizes, G = ctx.batch_sizes, len(weight)
+        sizes, GN = ctx.batch_sizes, len(weight)
         grad_sums = torch.empty_like(gates, dtype=weight.dtype)  # (R, SN)
         grad_c = grad_cell.clone()  # (B, N): a story's own, until the loop comes to its last position
         dh_later = grad_hidden[:0]  # (b, N): what the position after says of this one's h
@@ -546,8 +546,8 @@ class PackedLayer(torch.autograd.Function):
             dh, dz = dh.to(c0.dtype, copy=True), scratch[: len(dh)]
             dh[: len(dh_later)] += dh_later
             ctx.cell.backward(z, before, c, dh, grad_c[: len(dh)], dz)
-            dh_later = product(out.copy_(dz)[:, :G], weight.t())
-        grad_weight = weight_gradient(grad_sums[:, :G], torch.cat(earlier(hidden, h0, sizes)))
+            dh_later = product(out.copy_(dz)[:, :GN], weight.t())
+        grad_weight = weight_gradient(grad_sums[:, :GN], torch.cat(earlier(hidden, h0, sizes)))
         return None, grad_sums, grad_weight, dh_later, grad_c, None, None, None
 
 
