@@ -252,7 +252,8 @@ def test_a_later_token_changes_nothing_before_it():
 
 def test_modules_are_called_in_order_once_each():
     model, calls = make_model(), []
-    names = ["target_embedding", "positional_encoding", "dropout", "dec_layers.0", "dec_layers.1", "norm", "final_linear"]
+    first = ["target_embedding", "positional_encoding", "dropout"]
+    names = [*first, "dec_layers.0", "dec_layers.1", "norm", "final_linear"]
     for name in names:
         model.get_submodule(name).register_forward_hook(lambda m, i, out, name=name: calls.append(name))
     model(ids(2, 5), torch.tensor([5, 2]))
@@ -273,8 +274,8 @@ def test_parts_and_sizes_of_the_transformer():
 
 @pytest.mark.parametrize(
     ("arguments", "options", "count"),
-    [((2, 256, 2, 1024, 0.0, 260, 35), {}, 1_597_987), ((2, 256, 2, 1024, 0.0, 260, 35), {"weight_tying": True}, 1_589_027),
-     ((6, 256, 4, 2048, 0.0, 192, 1000), {}, 8_403_944)],
+    [((2, 256, 2, 1024, 0.0, 260, 35), {}, 1_597_987), ((2, 256, 2, 1024, 0.0, 260, 35), {"weight_tying": True},
+     1_589_027), ((6, 256, 4, 2048, 0.0, 192, 1000), {}, 8_403_944)],
 )  # fmt: skip
 def test_number_of_parameters(arguments, options, count):
     with torch.device("meta"):

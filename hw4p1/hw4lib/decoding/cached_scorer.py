@@ -64,7 +64,7 @@ class CachedScorer:
     def _recall(self, x: Tensor) -> int:
         """Bring the caches in line with x (B, L); returns the number of its tokens that they have."""
         P = self.tokens.shape[1]
-        parents = self._parents(x[:, :P]) if P < x.shape[1] else None
+        parents = self._parents(x[:, :P]) if x.shape[1] > P else None
         if parents is None:
             self._forget()
             return 0
