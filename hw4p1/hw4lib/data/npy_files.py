@@ -80,31 +80,33 @@ def transcripts(units: list[Unit]) -> Iterator[Unit]:
             yield f"{name}-{i:06d}", piece
 
 
-def write_partition(folder: Path, units: list[Unit]) -> dict:
-    """Write the pieces of books or stories, one file each; returns their count and that of their characters."""
+def write_partition(folder: Path, named_pieces: list[Unit]) -> dict:
+    """Write one file for each piece; returns their count and that of their characters."""
+    if not named_pieces:
+        raise UserError(f"{folder.name}: no piece of text is left; give texts of 60 letters or more that train has not")
     folder.mkdir(parents=True)
-    count = characters = 0
-    for name, piece in transcripts(units):
+    for name, piece in named_pieces:
         np.save(folder / f"{name}.npy", np.array(piece))
-        count += 1
-        characters += len(piece)
-    if count == 0:
-        raise UserError(f"{folder.name}: no piece of text came out of it; give longer texts, of 60 letters or more")
-    return {"pieces": count, "characters": characters}
+    return {"pieces": len(named_pieces), "characters": sum(len(piece) for _, piece in named_pieces)}
 
 
 def write_dataset(root: str | Path, parts: dict[str, list[Unit]], record: dict) -> dict:
     """Write each partition and `source.json` under `root`, which appears only when it is complete.
 
-    Returns the record with the counts. UserError if `root` is there already: nothing is ever mixed or replaced.
+    A piece that train has is left out of val and test. Returns the record with the counts. UserError if `root`
+    is there already: nothing is ever mixed or replaced.
     """
     root = Path(root)
     if root.exists():
         raise UserError(f"{root}: is there already; remove it, or choose another folder")
+    made = {part: list(transcripts(parts[part])) for part in PARTITIONS}
+    in_train = {piece for _, piece in made["train"]}
+    for part in ("val", "test"):
+        made[part] = [(name, piece) for name, piece in made[part] if piece not in in_train]
     building = root.with_name(f"{root.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     try:
-        record = record | {"partitions": {part: write_partition(building / part, parts[part]) for part in PARTITIONS}}
+        record = record | {"partitions": {part: write_partition(building / part, made[part]) for part in PARTITIONS}}
         write_json(building / RECORD, record)
         building.rename(root)
     finally:

@@ -7,8 +7,9 @@ TEXTS = ("name", "patterns")  # keys whose values may well be digits
 def reject_text_numbers(config: object, place: str) -> None:
     """UserError for a number that is text, anywhere in a configuration of dicts and lists: YAML 1.1 reads 1e-4 so."""
     if isinstance(config, dict):
-        for key in config.keys() - TEXTS:
-            reject_text_numbers(config[key], f"{place}.{key}")
+        for key, value in config.items():
+            if key not in TEXTS:
+                reject_text_numbers(value, f"{place}.{key}")
     elif isinstance(config, list):
         for i, value in enumerate(config):
             reject_text_numbers(value, f"{place}[{i}]")
