@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from hw4lib.model.transformers import DecoderOnlyTransformer
+from ..model.transformers import DecoderOnlyTransformer
 
 
 class KeyValueCache:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hw4lib.errors import UserError
+from ..errors import UserError
 
 
 class SequenceGenerator:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from hw4lib.model.sublayers import FeedForwardLayer, SelfAttentionLayer
+from .sublayers import FeedForwardLayer, SelfAttentionLayer
 
 
 class SelfAttentionDecoderLayer(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from hw4lib.errors import UserError
+from ..errors import UserError
 
 
 class PositionalEncoding(nn.Module):

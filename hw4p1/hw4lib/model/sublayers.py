@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hw4lib.errors import UserError
+from ..errors import UserError
 
 
 class SelfAttentionLayer(nn.Module):

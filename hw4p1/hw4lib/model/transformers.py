@@ -4,10 +4,10 @@ import random
 
 from torch import Tensor, nn
 
-from hw4lib.errors import UserError
-from hw4lib.model.decoder_layers import SelfAttentionDecoderLayer
-from hw4lib.model.masks import CausalMask, PadMask
-from hw4lib.model.positional_encoding import PositionalEncoding
+from ..errors import UserError
+from .decoder_layers import SelfAttentionDecoderLayer
+from .masks import CausalMask, PadMask
+from .positional_encoding import PositionalEncoding
 
 
 class DecoderOnlyTransformer(nn.Module):
