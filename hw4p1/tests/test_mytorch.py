@@ -170,6 +170,11 @@ def test_softmax_neither_overflows_nor_underflows(shift, dtype):
     close(Softmax().forward(Z.astype(dtype)), np.array([[0.0, 1.0, 0.0]]))
 
 
+def test_softmax_shows_nan_in_its_slice_alone():
+    A = Softmax().forward(np.array([[0.0, np.nan, 1.0], [0.0, 0.0, -np.inf]]))
+    assert np.isnan(A[0]).all() and A[1].tolist() == [0.5, 0.5, 0.0]
+
+
 def test_softmax_of_integers():
     close(Softmax().forward(np.array([[0, 0], [3, 3]])), np.full((2, 2), 0.5))
 
