@@ -356,7 +356,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         ("--prompt", {"metavar": "TEXT", "default": "", "help": "the beginning, A to Z and ' (default: none)"}),
         ("--method", {"choices": ("greedy", "beam", "sample"), "default": "greedy", "help": "(default: greedy)"}),
         ("--temperature", {"type": float, "default": 1.0, "help": "below 1 the probable is more probable"}),
-        ("--repeat-penalty", {"type": float, "default": 1.0, "help": "above 1 there is less repetition; not for sample"}),
+        ("--repeat-penalty", {"type": float, "default": 1.0, "help": "above 1 less repetition; not for sample"}),
         ("--beam-width", {"type": positive, "default": 10, "help": "for beam"}),
         ("--top-k", {"type": int, "default": 0, "help": "for sample: draw from the k best, 0 for all"}),
         ("--top-p", {"type": float, "default": 1.0, "help": "for sample: draw from the best that sum to this"}),
