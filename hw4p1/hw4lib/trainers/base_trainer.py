@@ -127,7 +127,7 @@ class BaseTrainer(ABC):
 
         figure = Figure(figsize=(7, 6), layout="constrained")
         axes = figure.add_subplot()
-        figure.colorbar(axes.imshow(attn_weights.float().cpu(), cmap="viridis", aspect="auto", interpolation="nearest"))
+        figure.colorbar(axes.imshow(attn_weights.float().cpu().numpy(), aspect="auto", interpolation="nearest"))
         axes.set(xlabel="source position", ylabel="target position", title=f"{attn_type} attention, epoch {epoch}")
         path = self.attn_dir / f"{attn_type}_attention_epoch{epoch}.png"
         atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=100))
@@ -182,23 +182,23 @@ class BaseTrainer(ABC):
         """
         path = self.checkpoint_dir / filename
         content = read_checkpoint(path)
-        parts = {
+        loads = {
             "model_state_dict": self._load_weights,
-            "optimizer_state_dict": self.optimizer.load_state_dict if self.optimizer else None,
-            "scheduler_state_dict": self.scheduler.load_state_dict if self.scheduler else None,
+            "optimizer_state_dict": self.optimizer and self.optimizer.load_state_dict,
+            "scheduler_state_dict": self.scheduler and self.scheduler.load_state_dict,
             "scaler_state_dict": self.scaler.load_state_dict,
             "random_state": set_random_state,
         }
-        loaded = 0
-        for key, load in parts.items():
-            if load is None or content.get(key) is None:
+        loaded = set()
+        for key, load in loads.items():
+            if not load or not content.get(key):
                 continue
             try:
                 load(content[key])
-                loaded += 1
+                loaded.add(key)
             except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
                 warnings.warn(f"{path}: its {key} does not fit here and is left out: {error}", stacklevel=2)
-        if not loaded:
+        if loaded <= {"scaler_state_dict", "random_state"}:  # which fit everywhere
             raise RuntimeError(f"{path}: nothing in it could be loaded; it is of another model")
         self.current_epoch = content.get("epoch", 0)
         self.best_metric = content.get("best_metric", float("inf"))
