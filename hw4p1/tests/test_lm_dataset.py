@@ -191,6 +191,6 @@ def test_other_files_are_left_alone(make, tmp_path):
     [("train", 267, 45259, 260), ("val", 7, 1284, 235), ("test", 7, 1255, 211)],
 )
 def test_the_subset_of_the_course(real_data, tokenizers, partition, count, chars, longest):
-    dataset = LMDataset(partition, {"root": real_data / "hw4p1_data", "subset": 1.0}, tokenizers["char"])
+    dataset = LMDataset(partition, {"root": real_data("hw4p1_data"), "subset": 1.0}, tokenizers["char"])
     assert (len(dataset), dataset.total_chars, dataset.total_tokens) == (count, chars, chars)
     assert (dataset.text_max_len, dataset.avg_chars_per_token) == (longest, 1.0)

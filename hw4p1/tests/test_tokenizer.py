@@ -204,7 +204,7 @@ def test_too_little_text_to_train_on(tmp_path, capsys):
 
 def test_the_committed_files_are_those_of_the_recorded_text(token_map, real_data):
     """With the real texts at hand: the digest, and the same 1,000 tokens again."""
-    units, _ = npy_files.read_sources([real_data / "gutenberg/train", real_data / "tiny/raw/tinystories.train.txt"])
+    units, _ = npy_files.read_sources([real_data("gutenberg/train"), real_data("tiny/raw") / "tinystories.train.txt"])
     texts = [piece for _, text in units for piece in pieces(text)]
     record = json.loads((train_tokenizers.FOLDER / "trained_on.json").read_text())
     assert train_tokenizers.digest(texts) in record.values() and record["pieces"] == len(texts)
