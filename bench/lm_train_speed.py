@@ -2,7 +2,7 @@
 """Measure how fast hw4p1 trains, beside a plain textbook loop on the same data, in one run.
 
     python bench/lm_train_speed.py                                   # the embedded stories, config.yaml's model
-    HW4P1_DATA=DIR python bench/lm_train_speed.py --set tokenization.token_type=1k --set model.num_layers=6
+    python bench/lm_train_speed.py --data DIR --set tokenization.token_type=1k --set model.num_layers=6
 
 The textbook's loop: minibatches in random order, padded to their longest sequence, in float32, attention maps from
 every layer, Adam as it comes. Ours is the step of LMTrainer on the batches of run_lm.py. Both train the same model from
@@ -82,7 +82,7 @@ def forever(loader: DataLoader):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", metavar="DIR", help="(default: HW4P1_DATA, else the embedded stories)")
+    parser.add_argument("--data", metavar="DIR", help="transcripts (default: the embedded stories)")
     parser.add_argument("--set", metavar="KEY=VALUE", action="append", help="replace a value of config.yaml")
     parser.add_argument("--steps", type=int, default=4, help="minibatches in a round (default: 4)")
     parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")

@@ -9,8 +9,7 @@
     python run_lm.py handin                                  # handin.tar: mytorch/ and three files of results
 
 Data is a folder with train/, val/ and test/ of .npy transcripts, which make_data.py makes of any text. It is that of
---data, else of the environment variable HW4P1_DATA, else `data.root` of the configuration, else the stories that are
-embedded in this repository.
+--data, else `data.root` of the configuration, else the stories that are embedded in this repository.
 """
 
 import argparse
@@ -60,11 +59,10 @@ SAMPLE_NOTE = "note: on the embedded sample, as there is no other data: its text
 def find_data(args: argparse.Namespace, config: dict) -> str:
     """Set `data.root` to where the data is; returns what is to be said of it, which is mostly nothing."""
     data, default = config["data"], load_config()["data"]["root"]
-    named = args.data or os.environ.get("HW4P1_DATA")
-    data["root"] = str(named or locate(data["root"]))
+    data["root"] = str(args.data or locate(data["root"]))
     if Path(data["root"]).is_dir():
         return ""
-    if named or data["root"] != str(locate(default)):
+    if args.data or data["root"] != str(locate(default)):
         raise UserError(f"{data['root']}: no such folder of data; correct it, or make it with make_data.py")
     root = HERE / "build" / "sample"
     if not root.exists():
@@ -246,8 +244,8 @@ def load_best(args: argparse.Namespace) -> LMTrainer:
 def load_test(args: argparse.Namespace, trainer: LMTrainer) -> tuple[DataLoader, dict]:
     """The test split, and what is to be recorded of it and of the model beside the numbers."""
     config, model = trainer.config, trainer.model
-    if named := args.data or os.environ.get("HW4P1_DATA"):
-        config["data"]["root"] = named
+    if args.data:
+        config["data"]["root"] = args.data
     loader = make_loader(config, trainer.tokenizer, "test", args.device)
     dataset = loader.dataset
     if dataset.text_max_len > model.max_len:
