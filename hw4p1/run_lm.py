@@ -129,6 +129,18 @@ def checkpoint_path(run: str, which: str) -> Path:
 
 def train(args: argparse.Namespace) -> None:
     """Train a model, or go on with it."""
+    trainer, loaders, note = prepare(args)
+    print_plan(trainer, loaders)
+    with stopping_on_signals(trainer):
+        trainer.train(loaders["train"], loaders["val"], trainer.config["training"]["epochs"] - trainer.current_epoch)
+    trainer.cleanup()
+    print(f"best: {trainer.best_metric:.4f} nats per character on val, in {trainer.best_model_path}")
+    if note:
+        print(note)
+
+
+def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader], str]:
+    """All that `train` needs: a trainer, at its beginning or where its run stopped, loaders, and a note on the data."""
     config = load_config(args.config, args.set)
     if args.epochs:
         spread_epochs(config, args.epochs)
@@ -154,13 +166,7 @@ def train(args: argparse.Namespace) -> None:
     trainer.scheduler = create_scheduler(trainer.optimizer, config["scheduler"], loaders["train"], accumulate)
     if resume and last.exists():
         load_whole(trainer, last.name)
-    print_plan(trainer, loaders)
-    with stopping_on_signals(trainer):
-        trainer.train(loaders["train"], loaders["val"], config["training"]["epochs"] - trainer.current_epoch)
-    trainer.cleanup()
-    print(f"best: {trainer.best_metric:.4f} nats per character on val, in {trainer.best_model_path}")
-    if note:
-        print(note)
+    return trainer, loaders, note
 
 
 def spread_epochs(config: dict, epochs: int) -> None:
