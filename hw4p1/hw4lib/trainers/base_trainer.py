@@ -125,7 +125,7 @@ class BaseTrainer(ABC):
         """Draw weights (T, S), targets from top to bottom, as `{attn_type}_attention_epoch{epoch}.png`."""
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(7, 6), layout="constrained")
+        figure = Figure(figsize=(7, 6))
         axes = figure.add_subplot()
         figure.colorbar(axes.imshow(attn_weights.float().cpu().numpy(), aspect="auto", interpolation="nearest"))
         axes.set(xlabel="source position", ylabel="target position", title=f"{attn_type} attention, epoch {epoch}")
