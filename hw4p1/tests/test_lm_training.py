@@ -175,6 +175,15 @@ def test_padding_changes_no_gradient(lab):
         assert_close(one, other, rtol=1e-6, atol=1e-9)
 
 
+def test_batches_have_few_lengths_and_none_over_max_len(lab):
+    trainer, widths = lab.trainer(model={"max_len": 42}), []
+    trainer.model.target_embedding.register_forward_hook(lambda m, i, out: widths.append(out.shape[1]))
+    trainer.model.train()
+    for T in (1, 8, 9, 31, 41, 42):
+        trainer._backward(torch.full((2, T), 7), torch.full((2, T), 7), torch.full((2,), T), 1)
+    assert widths == [8, 8, 16, 32, 42, 42]
+
+
 def test_a_plateau_schedule_is_stepped_once_an_epoch_with_the_loss_on_val(lab):
     trainer = lab.trainer()
     trainer.scheduler = ReduceLROnPlateau(trainer.optimizer)
