@@ -1,0 +1,128 @@
+"""Transcripts on disk, as the course lays them out: `<root>/<partition>/<name>.npy`, one text each.
+
+A file holds a 0-dimensional array of text; a 1-dimensional one of single characters, as the second part of
+the homework has, reads the same.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from ..files import write_json
+from .text import pieces, read_units
+
+PARTITIONS = ("train", "val", "test")
+RECORD = "source.json"  # beside the partitions: which files they were made of
+SAMPLE = Path(__file__).resolve().parents[3] / "hw04" / "data" / "sample"
+
+Unit = tuple[str, str]  # name and text of a book or story
+
+
+def load_transcript(path: str | Path) -> str:
+    """The text in a file. UserError that names the file if it is not one; nothing is ever unpickled."""
+    remedy = "make it again with make_data.py"
+    try:
+        with open(path, "rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+        text = "".join(array.tolist()) if array.dtype.kind == "U" and array.ndim <= 1 else None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+    except Exception as error:  # what NumPy raises for a damaged file is of many classes
+        raise UserError(f"{path}: not a .npy file of text ({error}); {remedy}") from None
+    if text is None:
+        raise UserError(f"{path}: an array of {array.dtype} and shape {array.shape} is no transcript; {remedy}")
+    return text
+
+
+def read_sources(paths: list[Path]) -> tuple[list[Unit], list[dict]]:
+    """The books and stories of text files (of a folder: of its *.txt and *.tokens*), and a record of the files."""
+    files = [file for path in paths for file in text_files(path)]
+    stems = [file.stem for file in files]
+    if twice := {stem for stem in stems if stems.count(stem) > 1}:
+        raise UserError(f"{min(twice)}: two texts of this name in one partition; rename one of them")
+    units: list[Unit] = []
+    record = []
+    for path in files:
+        texts = read_units(path)
+        units += [(f"{path.stem}-{i:06d}", text) for i, text in enumerate(texts)]
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        record.append({"file": path.name, "sha256": digest, "books_or_stories": len(texts)})
+    return units, record
+
+
+def text_files(path: Path) -> list[Path]:
+    """The path itself, or the texts in that folder in the order of their names."""
+    if not path.is_dir():
+        return [path]
+    files = sorted({*path.glob("*.txt"), *path.glob("*.tokens*")})
+    if not files:
+        raise UserError(f"{path}: a folder without any .txt or .tokens file; give one that has some")
+    return files
+
+
+def split_units(units: list[Unit]) -> dict[str, list[Unit]]:
+    """Of every twenty books or stories the 10th goes to val, the 20th to test and the others to train."""
+    if len(units) < 20:
+        raise UserError(f"{len(units)} books or stories cannot be split 90 : 5 : 5; name files for --val and --test")
+    parts = {"train": [], "val": units[9::20], "test": units[19::20]}
+    parts["train"] = [unit for i, unit in enumerate(units) if i % 20 not in (9, 19)]
+    return parts
+
+
+def transcripts(units: list[Unit]) -> Iterator[Unit]:
+    """Name and text of each piece. Names sort in the order of the text."""
+    for name, text in units:
+        for i, piece in enumerate(pieces(text)):
+            yield f"{name}-{i:06d}", piece
+
+
+def write_partition(folder: Path, named_pieces: list[Unit]) -> dict:
+    """Write one file for each piece; returns their count and that of their characters."""
+    if not named_pieces:
+        raise UserError(f"{folder.name}: no piece of text is left; give texts of 60 letters or more that train has not")
+    folder.mkdir(parents=True)
+    for name, piece in named_pieces:
+        np.save(folder / f"{name}.npy", np.array(piece))
+    return {"pieces": len(named_pieces), "characters": sum(len(piece) for _, piece in named_pieces)}
+
+
+def write_dataset(root: str | Path, parts: dict[str, list[Unit]], record: dict) -> dict:
+    """Write each partition and `source.json` under `root`, which appears only when it is complete.
+
+    A piece that train has is left out of val and test. Returns the record with the counts. UserError if `root`
+    is there already: nothing is ever mixed or replaced.
+    """
+    root = Path(root)
+    if root.exists():
+        raise UserError(f"{root}: is there already; remove it, or choose another folder")
+    made = {part: list(transcripts(parts[part])) for part in PARTITIONS}
+    in_train = {piece for _, piece in made["train"]}
+    for part in ("val", "test"):
+        made[part] = [(name, piece) for name, piece in made[part] if piece not in in_train]
+    building = root.with_name(f"{root.name}.tmp")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        record = record | {"partitions": {part: write_partition(building / part, made[part]) for part in PARTITIONS}}
+        write_json(building / RECORD, record)
+        building.rename(root)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return record
+
+
+def make_dataset(root: str | Path, train: list[Path], val: list[Path], test: list[Path]) -> dict:
+    """Turn text files into transcripts under `root`; without `val` and `test`, those of `train` are split."""
+    if bool(val) != bool(test):
+        raise UserError("give both --val and --test, or neither and the texts of --train are split")
+    sources = {part: read_sources(paths) for part, paths in zip(PARTITIONS, (train, val, test), strict=True)}
+    parts = {part: units for part, (units, _) in sources.items()} if val else split_units(sources["train"][0])
+    return write_dataset(root, parts, {"sources": {part: files for part, (_, files) in sources.items() if files}})
+
+
+def make_sample(root: str | Path) -> dict:
+    """Turn the stories embedded in the repository (hw04/data/sample) into transcripts under `root`."""
+    return make_dataset(root, *([SAMPLE / f"{part}.tokens"] for part in ("train", "valid", "test")))

@@ -1,0 +1,5 @@
+"""The one exception for what a person can mend."""
+
+
+class UserError(ValueError):
+    """Something that the user can mend: one line that names the file or setting, the place and the remedy."""

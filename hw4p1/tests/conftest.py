@@ -1,0 +1,57 @@
+"""What all tests of hw4p1 share."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+from hw4lib.data import H4Tokenizer
+
+# The same examples in each run, and no failure because a machine is busy.
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("steady")
+torch.set_num_threads(1)  # the tensors are tiny, and a second thread would only wait for a busy core
+
+HW4P1 = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def token_map() -> dict[str, str]:
+    """The committed tokenizers."""
+    names = dict(zip(H4Tokenizer.VALID_TYPES, ("char", "1000", "5000", "10000"), strict=True))
+    folder = HW4P1 / "hw4lib" / "data" / "tokenizer_jsons"
+    return {token_type: str(folder / f"tokenizer_{name}.json") for token_type, name in names.items()}
+
+
+@pytest.fixture(scope="session")
+def tokenizers(token_map) -> dict[str, H4Tokenizer]:
+    """All four."""
+    return {token_type: H4Tokenizer(token_map, token_type, validate=False) for token_type in token_map}
+
+
+@pytest.fixture
+def write_transcripts(tmp_path):
+    """A function that writes texts as <tmp_path>/<partition>/0000.npy and so on, and returns tmp_path."""
+
+    def write(texts: list[str], partition: str = "train") -> Path:
+        (tmp_path / partition).mkdir(exist_ok=True)
+        for i, text in enumerate(texts):
+            np.save(tmp_path / partition / f"{i:04d}.npy", np.array(text))
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture
+def real_data():
+    """A function that gives the folder of that name in the one that HW4P1_DATA names; without, the test is skipped."""
+
+    def find(name: str) -> Path:
+        path = Path(os.environ.get("HW4P1_DATA", "")) / name
+        if "HW4P1_DATA" not in os.environ or not path.is_dir():
+            pytest.skip(f"HW4P1_DATA names no folder with {name}/ in it")
+        return path
+
+    return find

@@ -1,0 +1,306 @@
+"""The command line: its four commands on a tiny configuration, where data comes from, and what is an error."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import run_lm
+import torch
+import yaml
+from hw4lib import config as configuration
+from hw4lib.config import SHIPPED, load_config
+
+SMALL = {
+    "data": {"batch_size": 16}, "training": {"epochs": 2},
+    "model": {"d_model": 16, "d_ff": 32, "num_layers": 1},
+    "scheduler": {"warmup": {"epochs": 1}, "cosine": {"T_max": 1}},
+}  # fmt: skip
+WORDS = ["THE", "OLD", "CAT", "SAT", "ON", "A", "RED", "MAT", "AND", "SAW", "DOG'S", "BIG", "BONE", "RAN", "AWAY"]
+
+
+def write_data(root: Path, counts=(40, 6, 6)) -> Path:
+    """Transcripts of random words."""
+    draw = np.random.default_rng(0)
+    for partition, count in zip(("train", "val", "test"), counts, strict=True):
+        (root / partition).mkdir(parents=True)
+        for i in range(count):
+            np.save(root / partition / f"{i:03d}.npy", np.array(" ".join(draw.choice(WORDS, draw.integers(6, 12)))))
+    return root
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A current folder with nothing in it but a small configuration."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder in which a small model was trained."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_data(folder / "data")
+    (folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert run_lm.main(["train", "--config", "small.yaml", "--data", "data"]) == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def there(trained, monkeypatch):
+    """That folder as the current one."""
+    monkeypatch.chdir(trained)
+    return trained
+
+
+def saved(run: str) -> dict:
+    """The last checkpoint of a run."""
+    return torch.load(run_lm.checkpoint_path(run, "last-epoch"), weights_only=True)
+
+
+def fails(capsys, arguments: list[str]) -> str:
+    """The message of a command that ends with status 2: one line."""
+    assert run_lm.main(arguments) == 2
+    message = capsys.readouterr().err
+    last = message.strip().splitlines()[-1]
+    assert last.startswith("run_lm.py: error: ") and "Traceback" not in message
+    return last
+
+
+# ---- The commands
+
+
+def test_train_makes_a_run(there):
+    root = there / "expts" / "lm"
+    history = saved("lm")["training_history"]
+    assert [h["epoch"] for h in history] == [0, 1]
+    assert history[1]["val"]["perplexity_char"] < history[0]["val"]["perplexity_char"] < 40
+    used = yaml.safe_load((root / "config.yaml").read_text())
+    assert used["model"]["num_classes"] == 35 and used["model"]["num_heads"] == 2  # the second is as shipped
+    assert used["trained_on"]["transcripts"] == 40 and used["trained_on"]["folder"] == "data/train"
+    longest = max(len(np.load(path).item()) for path in (there / "data").rglob("*.npy"))
+    assert used["model"]["max_len"] == longest + 1
+
+
+def test_evaluate(there, capsys):
+    assert run_lm.main(["evaluate"]) == 0
+    numbers = json.loads((there / "expts" / "lm" / "test_metrics.json").read_text())
+    assert numbers["perplexity_char"] == pytest.approx(np.exp(numbers["ce_loss_char"]))
+    assert numbers["test_data"]["transcripts"] == 6 and numbers["model"]["run"] == "lm"
+    assert f"{numbers['perplexity_char']:.4f}" in capsys.readouterr().out
+
+
+def test_evaluate_takes_the_best_model_and_not_the_last(there, capsys):
+    last = run_lm.checkpoint_path("lm", "last-epoch")
+    content = last.read_bytes()
+    try:
+        last.write_bytes(b"worse")
+        assert run_lm.main(["evaluate"]) == 0
+    finally:
+        last.write_bytes(content)
+
+
+@pytest.mark.parametrize("arguments", [
+    [], ["--prompt", "The old"], ["--method", "beam", "--beam-width", "3", "--repeat-penalty", "1.3"],
+    ["--method", "sample", "--samples", "3", "--top-k", "9", "--top-p", "0.9", "--temperature", "0.7", "--seed", "4"],
+])  # fmt: skip
+def test_generate(there, capsys, arguments):
+    texts = []
+    for _ in range(2):
+        assert run_lm.main(["generate", *arguments]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    assert texts[0].count("\n-- ") == texts[0].count(", log-probability -") == (3 if "--samples" in arguments else 1)
+    assert "[SOS]" not in texts[0]
+    if "--prompt" in arguments:
+        assert texts[0].startswith("THE OLD")
+
+
+def test_handin(there, capsys):
+    (SHIPPED.parent / "mytorch" / "__pycache__").mkdir(exist_ok=True)
+    assert run_lm.main(["handin", "--out", "h.tar"]) == 0
+    with tarfile.open("h.tar", "r:") as tar:  # uncompressed
+        names = tar.getnames()
+        read = {name: tar.extractfile(f"handin/{name}").read().decode() for name in
+                ("test_metrics.json", "test_generated_results.json", "model_arch.txt")}  # fmt: skip
+    top = {name.split("/")[1] for name in names}
+    assert top == {"mytorch", *read} and {name.split("/")[0] for name in names} == {"handin"}
+    assert "handin/mytorch/nn/multi_head_attention.py" in names
+    assert not any("__pycache__" in name or name.endswith(".pyc") or ".DS_Store" in name for name in names)
+    metrics, texts = json.loads(read["test_metrics.json"]), json.loads(read["test_generated_results.json"])
+    assert {"ce_loss_token", "ce_loss_char", "perplexity_token", "perplexity_char"} <= metrics.keys()
+    assert metrics["test_data"]["folder"] == "data/test" and len(metrics["trained_on"]["sha256"]) == 64
+    assert len(texts) == 50 and list(texts[0]) == ["prompt", "original", "generated", "score"]
+    assert read["model_arch.txt"] == (there / "expts" / "lm" / "model_arch.txt").read_text()
+    assert f"{metrics['perplexity_char']:.4f}" in capsys.readouterr().out
+
+
+def test_a_stopped_training_says_how_to_go_on(here):
+    """In a process of its own, with a real signal."""
+    write_data(here / "data", (400, 6, 6))
+    command = [sys.executable, str(SHIPPED.parent / "run_lm.py"), "train", "--config", "small.yaml", "--data", "data"]
+    training = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=here,
+                                env={**os.environ, "PYTHONUNBUFFERED": "1"})  # fmt: skip
+    for line in training.stdout:
+        if "parameters on cpu" in line:
+            training.send_signal(signal.SIGINT)
+            break
+    _, errors = training.communicate(timeout=120)
+    assert training.returncode == 130, errors
+    assert errors.strip().splitlines()[-1].endswith(
+        "go on with: run_lm.py train --config small.yaml --data data --resume")  # fmt: skip
+    assert 1 <= saved("lm")["progress"]["batches"] < 25
+    assert run_lm.main(["train", "--config", "small.yaml", "--data", "data", "--resume"]) == 0
+    assert [h["epoch"] for h in saved("lm")["training_history"]] == [0, 1]
+
+
+def test_epochs_brings_its_schedule(here, capsys):
+    write_data(here / "data")
+    assert run_lm.main(["train", "--config", "small.yaml", "--data", "data", "--epochs", "4", "--run", "four"]) == 0
+    used = yaml.safe_load((here / "expts" / "four" / "config.yaml").read_text())
+    schedule = used["scheduler"]
+    assert (used["training"]["epochs"], schedule["warmup"]["epochs"], schedule["cosine"]["T_max"]) == (4, 1, 3)
+    assert "note: the schedule" not in capsys.readouterr().out
+
+
+# ---- Where data comes from
+
+
+def test_without_data_it_is_the_embedded_sample_and_says_so(here, monkeypatch, capsys):
+    monkeypatch.setattr(run_lm, "HERE", here)  # no data beside the program either
+    monkeypatch.setattr(run_lm, "locate", lambda path: SHIPPED.parent / path if "json" in path else here / path)
+    arguments = ["train", "--config", "small.yaml", "--set", "data.subset=0.02", "--set", "training.epochs=1"]
+    assert run_lm.main(arguments) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert lines[0] == lines[-1] == run_lm.SAMPLE_NOTE
+    assert (here / "build" / "sample" / "train").is_dir()
+    capsys.readouterr()
+    assert run_lm.main([*arguments, "--run", "again"]) == 0  # the folder that is there is used
+
+
+def test_the_option_comes_before_the_configuration(here):
+    config = load_config(settings=["data.root=setting"])
+    for name in ("option", "setting"):
+        (here / name).mkdir()
+    assert run_lm.find_data(run_lm.parse_args(["train"]), config) == "" and config["data"]["root"] == "setting"
+    run_lm.find_data(run_lm.parse_args(["train", "--data", "option"]), config)
+    assert config["data"]["root"] == "option"
+
+
+@pytest.mark.parametrize("arguments", [["--data", "nowhere"], ["--set", "data.root=nowhere"]])
+def test_data_that_was_named_and_is_missing_is_an_error(here, capsys, arguments):
+    assert "nowhere: no such folder" in fails(capsys, ["train", *arguments])
+
+
+# ---- Errors
+
+
+@pytest.mark.parametrize(("setting", "words"), [
+    ("optimizer.lr=1e-4", "optimizer.lr is '1e-4', which is text; give a number (YAML takes 1e-4 for text"),
+    ("optimizer.lrr=1.0", "no setting optimizer.lrr; did you mean optimizer.lr?"),
+    ("model.num_layers=2.5", "model.num_layers is 2.5, which is number; give a whole number"),
+    ("model=6", "model is 6, which is whole number; give a section"),
+    ("data.batch_size=0", "data.batch_size is 0; give at least 1"),
+    ("training.use_wandb=1", "training.use_wandb is 1, which is whole number; give a True or False"),
+    ("num_layers", "--set num_layers: write section.key=value"),
+    ("optimizer.name=[", "not YAML"),
+    ("tokenization.token_type=word", "choose one of char, 1k, 5k, 10k"),
+    ("tokenization.token_map.char=gone.json", "gone.json: no such file"),
+    ("model.num_heads=3", "d_model 16 does not divide into num_heads 3"),
+    ("optimizer.name=lion", "optimizer.name 'lion': choose one of"),
+    ("scheduler.name=steps", "scheduler.name 'steps': choose one of"),
+])  # fmt: skip
+def test_settings_that_cannot_be_used(here, capsys, setting, words):
+    write_data(here / "data", (4, 2, 2))
+    assert words in fails(capsys, ["train", "--config", "small.yaml", "--data", "data", "--set", setting])
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("model:\n  d_model: 8\n bad", "bad.yaml:3: not YAML"), ("- 1", "bad.yaml: not a configuration"),
+    ("model:\n  layers: 2", "bad.yaml: there is no setting model.layers; did you mean model.num_layers?"),
+    ("optimizer:\n  adam:\n    eps: 1e-8", "bad.yaml: optimizer.adam.eps is '1e-8'"),
+])  # fmt: skip
+def test_configurations_that_cannot_be_used(here, capsys, text, words):
+    (here / "bad.yaml").write_text(text)
+    assert words in fails(capsys, ["train", "--config", "bad.yaml"])
+    assert "none.yaml: cannot be read" in fails(capsys, ["train", "--config", "none.yaml"])
+
+
+@pytest.mark.parametrize(("damage", "words"), [
+    (lambda path: path.write_bytes(b""), "003.npy"),
+    (lambda path: np.save(path, np.array(["A", {}], dtype=object), allow_pickle=True), "003.npy"),
+    (lambda path: np.save(path, np.array("the cat")), "003.npy"),
+])  # fmt: skip
+def test_transcripts_that_cannot_be_used(here, capsys, damage, words):
+    write_data(here / "data")
+    damage(here / "data" / "val" / "003.npy")
+    assert words in fails(capsys, ["train", "--config", "small.yaml", "--data", "data"])
+
+
+def test_a_run_is_not_replaced_or_resumed_as_another(there, capsys):
+    train = ["train", "--config", "small.yaml", "--data", "data"]
+    assert "--resume, or name another with --run" in fails(capsys, train)
+    words = "the run began otherwise, model.d_ff: 32, 48 now"
+    assert words in fails(capsys, [*train, "--resume", "--set", "model.d_ff=48"])
+    write_data(there / "others", (41, 6, 6))
+    assert "trained_on" in fails(capsys, ["train", "--config", "small.yaml", "--data", "others", "--resume"])
+
+
+def test_a_checkpoint_of_another_shape_is_an_error(there, capsys):
+    best = run_lm.checkpoint_path("lm", "best-metric")
+    content = torch.load(best, weights_only=True)
+    content["config"]["model"]["d_ff"] = 48
+    odd = run_lm.checkpoint_path("odd", "best-metric")
+    odd.parent.mkdir(parents=True)
+    torch.save(content, odd)
+    assert "(32,) in the checkpoint, (48,) in the model" in fails(capsys, ["generate", "--run", "odd"])
+
+
+def test_other_errors_of_use(there, capsys):
+    assert "no such checkpoint; train first" in fails(capsys, ["evaluate", "--run", "never"])
+    assert "'5'" in fails(capsys, ["generate", "--prompt", "5 CATS"])
+    assert "tokens, more than max_length" in fails(capsys, ["generate", "--prompt", "CAT " * 100])
+    assert "gives the same text each time" in fails(capsys, ["generate", "--samples", "3"])
+    long = write_data(there / "long", (1, 1, 2))
+    np.save(long / "test" / "002.npy", np.array("A" * 200))
+    message = fails(capsys, ["evaluate", "--data", "long"])
+    assert "long/test/002.npy: 201 tokens" in message and "max_len" in message
+
+
+# ---- The configuration
+
+
+def test_the_shipped_configuration_has_the_courses_values():
+    config = load_config()
+    assert config["model"] == {
+        "d_model": 256, "d_ff": 1024, "num_layers": 2, "num_heads": 2, "dropout": 0.0, "layer_drop_rate": 0.0,
+        "weight_tying": False,
+    }  # fmt: skip
+    assert config["data"] == {
+        "root": "hw4_data/hw4p1_data", "train_partition": "train", "val_partition": "val", "test_partition": "test",
+        "subset": 1.0, "batch_size": 256, "NUM_WORKERS": 2,
+    }  # fmt: skip
+    optimizer, schedule = config["optimizer"], config["scheduler"]
+    assert (optimizer["name"], optimizer["lr"], schedule["name"]) == ("adam", 5e-4, "cosine")
+    assert schedule["warmup"]["epochs"] + schedule["cosine"]["T_max"] == config["training"]["epochs"] == 20
+    for path in config["tokenization"]["token_map"].values():
+        assert (SHIPPED.parent / path).is_file()
+
+
+def test_a_configuration_of_its_own_replaces_only_what_it_has(here):
+    config, shipped = load_config("small.yaml", ["model.d_ff=48", "optimizer.sgd.dampening=0"]), load_config()
+    assert config["model"] == {**shipped["model"], "d_model": 16, "d_ff": 48, "num_layers": 1}
+    assert config["optimizer"]["sgd"]["dampening"] == 0
+    assert configuration.first_difference(shipped, load_config()) is None
+    assert configuration.first_difference(shipped, config) == "data.batch_size: 256, 16"

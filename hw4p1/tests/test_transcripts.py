@@ -1,0 +1,285 @@
+"""Plain text -> transcripts -> .npy files and back, and what bad input is answered with."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import hypothesis.strategies as st
+import lstlm
+import make_data
+import numpy as np
+import pytest
+from hw4lib.data import npy_files
+from hw4lib.data.npy_files import load_transcript, make_dataset, split_units
+from hw4lib.data.text import LONGEST, SHORTEST, pieces, read_units, runs
+from hw4lib.errors import UserError
+from hypothesis import given
+
+TRANSCRIPT = re.compile(r"[A-Z]+('[A-Z]+)*( [A-Z]+('[A-Z]+)*)*")
+LONG = "THERE WAS ONCE A TEXT OF WHICH NO SENTENCE WAS LONG BUT ALL OF THEM TOGETHER WERE "  # 82 characters
+
+
+def words(text: str) -> str:
+    """The words of a text without a number or the like, as one line."""
+    return " ".join(word for run in runs(text) for word, _ in run)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A function that writes a file of that name and returns its path."""
+
+    def make(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return make
+
+
+# ---- Text -> pieces -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("It's Tom, isn't it?", "IT'S TOM ISN'T IT"),
+        ("It’s ‘Tom’ — isn’t it?", "IT'S TOM ISN'T IT"),
+        ("'Tis the boys' _own_ merry-go-round--see!", "TIS THE BOYS OWN MERRY GO ROUND SEE"),
+        ("Æsop, naïve façade, Brontë, œuvre, straße, ﬁn", "AESOP NAIVE FACADE BRONTE OEUVRE STRASSE FIN"),
+        ("Mr. Fox met M. Renard at St. Ives.", "MR FOX MET M RENARD AT ST IVES"),
+        ("e\u0301te\u0301", "ETE"),  # accents as characters of their own
+        ("", ""),
+        ("... -- ' !", ""),
+    ],
+)
+def test_words(text, expected):
+    assert words(text) == expected
+
+
+@pytest.mark.parametrize("odd", ["in 1812", "42nd", "is λόγος", "A&B", "for £5", "a" * 61, "x=y", "{x}", "русский"])
+def test_a_sentence_that_letters_cannot_write_is_left_out(odd):
+    assert [[word for word, _ in run] for run in runs(f"One. Two {odd} three. Four.")] == [["ONE"], ["FOUR"]]
+
+
+def test_the_places_to_cut():
+    (run,) = runs("Yes, he said: go. And\n\nthen (so) Mr. Fox left")
+    expected = "YES1 HE0 SAID1 GO2 AND2 THEN1 SO1 MR0 FOX0 LEFT2"
+    assert " ".join(f"{word}{rank}" for word, rank in run) == expected
+
+
+def test_a_piece_ends_with_a_sentence_else_a_clause_else_a_word():
+    first, second = pieces(f"{LONG}{LONG}end. {LONG}, {LONG}")
+    assert (first, second) == (f"{LONG}{LONG}END", f"{LONG}{LONG}".strip())
+    first, second = pieces(f"{LONG}{LONG}clause, {LONG}{LONG}")
+    assert (first, second) == (f"{LONG}{LONG}CLAUSE", f"{LONG}{LONG}".strip())
+    first, second = pieces(LONG * 4)
+    assert LONGEST - 5 < len(first) <= LONGEST and f"{first} {second}" == (LONG * 4).strip()
+
+
+def test_a_remainder_is_never_too_short():
+    text = f"{LONG * 3}WOW. {'B' * 30}."  # 249 + 31 characters: the sentence's end would leave 30
+    first, second = pieces(text)
+    assert len(second) >= SHORTEST and f"{first} {second}" == words(text)
+
+
+@pytest.mark.parametrize(("length", "count"), [(SHORTEST - 1, 0), (SHORTEST, 1), (LONGEST, 1), (LONGEST + 1, 2)])
+def test_how_long_a_piece_may_be(length, count):
+    text = ("ABCD " * 60)[: length - 1].rstrip()
+    text += "E" * (length - len(text))
+    assert len(text) == length and len(list(pieces(text))) == count
+
+
+@given(st.text(alphabet="aAéZ' \n.,;!?-\"0", max_size=2000))
+def test_pieces_of_any_text(text):
+    found = list(pieces(text))
+    assert all(SHORTEST <= len(piece) <= LONGEST and TRANSCRIPT.fullmatch(piece) for piece in found)
+    lines = (" ".join(word for word, _ in run) for run in runs(text))
+    assert " ".join(found) == " ".join(line for line in lines if len(line) >= SHORTEST)
+
+
+# ---- Files -> books and stories -------------------------------------------------------------------------------------
+
+
+def test_a_book_and_what_gutenberg_puts_around_it(write):
+    body = "\nIT\nwas so.\n"
+    assert read_units(write("b.txt", body)) == [body]
+    framed = f"Licence 1\n*** START OF THE PROJECT GUTENBERG EBOOK B ***\n{body}\n*** END OF THE PROJECT ***\nLicence"
+    assert read_units(write("b.txt", framed)) == [body]
+
+
+def test_stories_and_tokenised_stories(write):
+    assert read_units(write("s.txt", "One.\r\n<|endoftext|>\n\nTwo.\n<|endoftext|>\n")) == ["One.\n", "\n\nTwo.\n"]
+    assert read_units(write("s.tokens.4M", "i do n't .\n\nlily 's cat\n")) == ["I DON'T .", "LILY'S CAT"]
+
+
+def test_tokens_give_the_transcripts_of_the_text_that_they_were_made_of():
+    """The corpus of hw04 has tokens; put together by hw04's own inverse, it must come out the same."""
+    for story in read_units(npy_files.SAMPLE / "valid.tokens"):
+        assert words(story) == words(lstlm.detokenize(lstlm.tokenize_text(story)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "empty"), (b" \n<|endoftext|>\n", "empty"), (b"na\xefve", "not UTF-8 at byte 2")]
+)
+def test_a_bad_text_is_named(write, content, message):
+    path = write("bad.txt", content)
+    with pytest.raises(UserError, match=f"{path}: .*{message}"):
+        read_units(path)
+
+
+def test_a_missing_text_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.txt: cannot be read"):
+        read_units(tmp_path / "none.txt")
+
+
+# ---- Data sets ------------------------------------------------------------------------------------------------------
+
+
+def book(*marks: str) -> str:
+    """A text of one piece for each mark, with sentences between them that are left out."""
+    return "\n".join(f"{LONG}mark{mark}. 0." for mark in marks)
+
+
+def read_all(folder: Path) -> list[str]:
+    return [load_transcript(path) for path in sorted(folder.iterdir())]
+
+
+def test_make_data_writes_each_partition_in_the_order_of_its_text(write, tmp_path, capsys):
+    write("train/b.txt", book("C", "D"))
+    write("train/a.txt", book("A", "B"))
+    val, test = write("v.txt", book("V")), write("t.txt", book("T"))
+    out = tmp_path / "new" / "out"
+    arguments = [str(out), "--train", str(tmp_path / "train"), "--val", str(val), "--test", str(test)]
+    assert make_data.main(arguments) == 0
+    assert read_all(out / "train") == [f"{LONG}MARK{mark}" for mark in "ABCD"]
+    assert (read_all(out / "val"), read_all(out / "test")) == ([f"{LONG}MARKV"], [f"{LONG}MARKT"])
+    assert sorted(path.name for path in out.iterdir()) == ["source.json", "test", "train", "val"]
+    assert f"{out / 'train'}: 4 pieces, 348 characters" in capsys.readouterr().out
+    array = np.load(out / "val" / "v-000000-000000.npy", allow_pickle=False)
+    assert array.shape == () and array.dtype == "<U87"
+    record = json.loads((out / "source.json").read_text())
+    assert record["sources"]["val"] == [
+        {"file": "v.txt", "sha256": hashlib.sha256(val.read_bytes()).hexdigest(), "books_or_stories": 1}
+    ]
+    assert record["partitions"]["train"] == {"pieces": 4, "characters": 348}
+
+
+def test_one_text_is_split_by_story(write, tmp_path):
+    stories = [book(chr(65 + i // 26) + chr(65 + i % 26)) for i in range(40)]
+    path = write("s.txt", "\n<|endoftext|>\n".join(stories))
+    make_dataset(tmp_path / "out", [path], [], [])
+    parts = {part: {text.split()[-1] for text in read_all(tmp_path / "out" / part)} for part in npy_files.PARTITIONS}
+    assert parts["val"] == {"MARKAJ", "MARKBD"} and parts["test"] == {"MARKAT", "MARKBN"}
+    assert len(parts["train"]) == 36 and not parts["train"] & (parts["val"] | parts["test"])
+
+
+def test_what_train_has_is_neither_validated_nor_tested_on(write, tmp_path):
+    train, val, test = (write(f"{name}.txt", book(*name)) for name in ("ABC", "BV", "TCC"))
+    make_dataset(tmp_path / "out", [train], [val], [test])
+    assert [path.name for path in (tmp_path / "out" / "val").iterdir()] == ["BV-000000-000001.npy"]
+    assert read_all(tmp_path / "out" / "test") == [f"{LONG}MARKT"]
+
+
+def test_too_few_stories_cannot_be_split():
+    with pytest.raises(UserError, match="19 books or stories cannot be split"):
+        split_units([("a", "b")] * 19)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--train", "a.txt", "--val", "a.txt"], "give both --val and --test"),
+        (["--train", "a.txt"], "1 books or stories cannot be split"),
+        (["--train", "none.txt"], "none.txt: cannot be read"),
+        (["--train", "."], "a: two texts of this name"),
+        (["--train", "a.txt", "a.txt"], "a: two texts of this name"),
+        (["--train", "a.txt", "--val", "a.txt", "--test", "b.txt"], "val: no piece of text is left"),
+        (["--train", "a.txt", "--val", "b.txt", "--test", "short.txt"], "test: no piece of text is left"),
+        (["--train", "empty_folder"], "empty_folder: a folder without any"),
+    ],
+)
+def test_what_make_data_cannot_use_leaves_nothing(write, tmp_path, monkeypatch, capsys, arguments, message):
+    write("a.txt", book("A"))
+    write("b.txt", book("B"))
+    write("a.tokens", "a b c\n")
+    write("short.txt", "Too short.")
+    (tmp_path / "empty_folder").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    assert make_data.main(["out", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("make_data.py: error: ") and error.count("\n") == 1 and re.search(message, error)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_is_there_is_never_replaced(write, tmp_path, capsys):
+    path = write("out/train/precious.npy", "x")
+    assert make_data.main([str(tmp_path / "out"), "--sample"]) == 2
+    assert "is there already" in capsys.readouterr().err and path.read_text() == "x"
+
+
+def test_the_embedded_sample(tmp_path):
+    assert make_data.main([str(tmp_path / "sample"), "--sample"]) == 0
+    texts = {part: read_all(tmp_path / "sample" / part) for part in npy_files.PARTITIONS}
+    assert len(texts["train"]) > 10 * len(texts["val"]) > 1000
+    assert {c for part in texts.values() for text in part for c in text} <= set(" 'ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    assert not set(texts["train"]) & set(texts["test"]) and not set(texts["train"]) & set(texts["val"])
+
+
+# ---- One file -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("array", [np.array("IT'S"), np.array(list("IT'S")), np.array("IT'S", dtype=">U9")], ids=repr)
+def test_a_transcript_has_either_layout(tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
+    assert load_transcript(tmp_path / "a.npy") == "IT'S"
+
+
+class Trap:
+    """Unpickling it would leave a file behind."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_nothing_is_unpickled(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([Trap(tmp_path / "sprung")], dtype=object))
+    with pytest.raises(UserError, match=r"a\.npy: not a \.npy file of text .*make_data"):
+        load_transcript(tmp_path / "a.npy")
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("array", [np.array(3), np.zeros(4), np.array([["A"]]), np.array(b"bytes")], ids=repr)
+def test_an_array_of_something_else_is_refused(tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(UserError, match=r"a\.npy: an array of .* is no transcript"):
+        load_transcript(tmp_path / "a.npy")
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    """Cut at every length, and with any byte of the header replaced, it is a text or one clear error."""
+    path = tmp_path / "a.npy"
+    np.save(path, np.array("A TEXT"))
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    cut_off = [whole[:n] for n in range(len(whole))]
+    changed = [whole[:i] + random.bytes(1) + whole[i + 1 :] for i in range(len(whole)) for _ in range(3)]
+    texts = 0
+    for content in [*cut_off, *changed, b"PK\x03\x04 an archive", b"plain text"]:
+        path.write_bytes(content)
+        try:
+            texts += isinstance(load_transcript(path), str)
+        except UserError as error:
+            assert str(path) in str(error)
+    assert texts < len(changed)
+
+
+@pytest.mark.parametrize("name", ["none.npy", "."])
+def test_a_file_that_cannot_be_opened_is_named(tmp_path, name):
+    with pytest.raises(UserError, match="cannot be read"):
+        load_transcript(tmp_path / name)
