@@ -55,7 +55,10 @@ class Moments:
                 super().write(data[len(data) // 2 :])
                 return len(data)
 
-        lstlm.open = lambda path, mode: Watched(io.FileIO(path, mode)) if mode in ("wb", "ab") else open(path, mode)
+        def watched_open(path, mode):
+            return Watched(io.FileIO(path, mode)) if mode in ("wb", "ab") else open(path, mode)
+
+        lstlm.open = watched_open
         folder = lambda file: "folder fsync" if stat.S_ISDIR(os.fstat(file).st_mode) else "fsync"  # noqa: E731
         os.fsync = self.watch(folder, os.fsync)
         os.replace = self.watch(lambda old, new: "replace" if str(old).endswith(".tmp") else "keep", os.replace)
