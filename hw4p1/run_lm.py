@@ -217,21 +217,21 @@ def print_plan(trainer: LMTrainer, loaders: dict[str, DataLoader]) -> None:
 @contextlib.contextmanager
 def stopping_on_signals(trainer: LMTrainer) -> Iterator[None]:
     """Ctrl-C and SIGTERM ask the trainer to save and stop after this batch; a second one stops at once."""
-    numbers, before = (signal.SIGINT, signal.SIGTERM), {}
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}  # all known before `ask` is called
 
     def ask(number: int, frame) -> None:
         trainer.stop_requested = number
-        for n in numbers:
+        for n in before:
             signal.signal(n, before[n])
 
-    for n in numbers:
-        before[n] = signal.signal(n, ask)
+    for n in before:
+        signal.signal(n, ask)
     try:
         yield
     except Stopped:
         raise Stopped(trainer.stop_requested) from None
     finally:
-        for n in numbers:
+        for n in before:
             signal.signal(n, before[n])
 
 
