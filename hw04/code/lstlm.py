@@ -575,13 +575,13 @@ class LSTMLM(nn.Module):
     """Word vectors -> H LSTM layers -> (attention over earlier states) -> scores of the V next tokens.
 
     `embeddings` (V, EDim): rows 0 to 2 train from the given values, all-zero rows are drawn at random and
-    train, the others stay as they are. With `attention="dot"` the LSTM's states have size N/2 and the output
-    layer gets [h ; c], so that the number of parameters stays comparable (handout, section 2.1).
+    train, the others stay as they are unless `finetune`. With `attention="dot"` the LSTM's states have size
+    N/2 and the output layer gets [h ; c], so that the number of parameters stays comparable (handout, section 2.1).
     `precision` is the dtype of the large matrix products. `dropout` acts on the output of each LSTM layer.
     """
 
     def __init__(self, embeddings: Tensor, N: int, H: int, attention: str | None = None, dropout: float = 0.0,
-                 precision: torch.dtype = torch.float32, cell: str = "lstm"):
+                 precision: torch.dtype = torch.float32, cell: str = "lstm", finetune: bool = False):
         super().__init__()
         if attention and N % 2:
             raise UserError(f"-N {N} with -a: attention halves the LSTM's size, so N must be even")
@@ -592,7 +592,7 @@ class LSTMLM(nn.Module):
         drawn = torch.randn(V, edim) * spread
         self.embedding = nn.Embedding.from_pretrained(torch.where(learned[:, None], drawn, embeddings), freeze=False)
         learned[: len(SPECIAL)] = True
-        self.register_buffer("learned", learned)
+        self.register_buffer("learned", learned | finetune)
         self.cell = cell
         self.lstm = getattr(nn, cell.upper())(edim, N // 2 if attention else N, H, dropout=dropout if H > 1 else 0.0)
         self.dropout = nn.Dropout(dropout)
@@ -885,9 +885,26 @@ def hide_rare(counts: Tensor, generator: torch.Generator) -> list[int]:
     return torch.where(hidden, UNK, torch.arange(len(counts))).tolist()
 
 
-def learning_rate(step: int, steps: int, peak: float) -> float:
-    """The rate of step 1, 2, ..., `steps`: a linear rise over WARM_UP steps, then a linear fall to a tenth."""
-    return peak * min(step / WARM_UP, 1 - 0.9 * step / steps)
+def learning_rate(step: int, steps: int, peak: float, schedule: str = "linear") -> float:
+    """The rate of step 1, 2, ..., `steps`: a linear rise over WARM_UP steps, then a fall to a tenth.
+
+    The fall is a line, or the first half of a `cosine` (Loshchilov & Hutter 2017).
+    """
+    left = (1 + math.cos(math.pi * step / steps)) / 2 if schedule == "cosine" else 1 - step / steps
+    return peak * min(step / WARM_UP, 0.1 + 0.9 * left)
+
+
+def make_optimizer(model: LSTMLM, args: argparse.Namespace) -> torch.optim.Optimizer:
+    """Adam with groups: word vectors with a rate of their own, matrices with weight decay, biases without.
+
+    The decay is decoupled (Loshchilov & Hutter 2019). Word vectors have none, as frozen ones would shrink.
+    """
+    vectors, *others = model.parameters()
+    return torch.optim.AdamW([
+        {"params": [vectors], "peak": args.emb_lr, "weight_decay": 0.0},
+        {"params": [p for p in others if p.dim() > 1], "peak": args.lr, "weight_decay": args.weight_decay},
+        {"params": [p for p in others if p.dim() == 1], "peak": args.lr, "weight_decay": 0.0},
+    ], fused=True)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -910,7 +927,7 @@ def train_here(args: argparse.Namespace) -> None:
     token2idx, embeddings, config = training_vocabulary(args)
     stories = tokenize_corpus(args.train_corpus, token2idx, args.stories, config.cased)
     valid = tokenize_corpus(args.valid_corpus, token2idx, args.stories, config.cased)
-    model = LSTMLM(embeddings, config.N, config.H, config.a, config.dropout, precision, config.cell).to(device)
+    model = config.build(embeddings, precision).to(device)
     run = Run(args, model, config, list(token2idx), describe_training(args, precision, sample))
     tokens = sum(len(story) - 1 for story in stories)
     print(f"{len(stories):,} stories, {tokens:,} target tokens; valid {sum(len(s) - 1 for s in valid):,}; "
@@ -946,7 +963,7 @@ def optimise(run: "Run", stories: list[list[int]], valid: list[list[int]], token
             for parts in ahead(build, batches[run.done :]):
                 run.step += 1
                 for group in run.optimizer.param_groups:
-                    group["lr"] = learning_rate(run.step, steps, args.lr)
+                    group["lr"] = learning_rate(run.step, steps, group["peak"], args.schedule)
                 count = sum(int(lengths.sum()) for _, _, lengths in parts)
                 nats = run.agree(train_step(run.nats_of, run.optimizer, parts))
                 run.done, run.seen = run.done + 1, run.seen + count
@@ -982,7 +999,7 @@ class Run:
 
     def __init__(self, args: argparse.Namespace, model: LSTMLM, config: "Config", words: list[str], facts: dict):
         self.args, self.model, self.config, self.words, self.facts = args, model, config, words, facts
-        self.optimizer = torch.optim.Adam(model.parameters(), fused=True)
+        self.optimizer = make_optimizer(model, args)
         rank, processes = place()
         self.first = rank == 0  # of the processes; it alone writes files
         self.nats_of = Nats(model) if processes == 1 else DistributedDataParallel(Nats(model))
@@ -1626,7 +1643,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 # ---- Files: the checkpoint, and writing without ever leaving half a file --------------------------------------------
 
-MODEL, STATE, VERSION = "lstlm", "lstlm state", 1
+MODEL, STATE, VERSION = "lstlm", "lstlm state", 2
 
 
 @dataclass(frozen=True)
@@ -1641,6 +1658,12 @@ class Config:
     a: str | None = None
     dropout: float = 0.0
     cased: bool = False
+    finetune: bool = False
+
+    def build(self, embeddings: Tensor, precision: torch.dtype) -> LSTMLM:
+        """A model of this shape, its weights drawn at random."""
+        switches = {name: getattr(self, name) for name in ("dropout", "cell", "finetune")}
+        return LSTMLM(embeddings, self.N, self.H, self.a, precision=precision, **switches)
 
 
 class Loaded(NamedTuple):
@@ -1785,8 +1808,7 @@ def load_model(args: argparse.Namespace, precision: torch.dtype = torch.float32)
     try:
         config, words, weights, facts = (content[key] for key in ("config", "words", "weights", "facts"))
         config = check_content(config, words, weights, facts)
-        embeddings = weights["embedding.weight"].float()
-        model = LSTMLM(embeddings, config.N, config.H, config.a, precision=precision, cell=config.cell)
+        model = config.build(weights["embedding.weight"].float(), precision)
         model.load_state_dict(weights)
     except Exception as error:
         reason = printable(" ".join(str(error).split()))[:200]
@@ -1801,9 +1823,7 @@ def load_model(args: argparse.Namespace, precision: torch.dtype = torch.float32)
 
 def check_content(config: dict, words: list[str], weights: dict[str, Tensor], facts: dict) -> Config:
     """The hyper-parameters of a checkpoint. Raises ValueError or the like if any part of it cannot be right."""
-    types = {"H": int, "N": int, "EDim": int, "VSize": int, "cell": str, "a": (str, type(None)), "dropout": float,
-             "cased": bool}
-    wrong = [name for name, kind in types.items() if not isinstance(config[name], kind)]
+    wrong = [name for name, kind in Config.__annotations__.items() if not isinstance(config[name], kind)]
     wrong += [name for name in ("train_corpus", "train_digest", "folder") if type(facts[name]) is not str]
     if wrong or type(facts["sample"]) is not bool or config["a"] not in (None, "dot") or config["cell"] not in CELLS:
         raise ValueError(f"a wrong value of {wrong or 'sample, a or cell'}")
@@ -1890,6 +1910,7 @@ def training_vocabulary(args: argparse.Namespace) -> tuple[dict[str, int], Tenso
     if words < config.VSize and not args.glove_only:
         print(f"note: the corpus has {words:,} words, fewer than -VSize {config.VSize:,}")
     source = f"{words - learned:,} from {glove.name}, {learned:,} learned" if glove else "all learned"
+    source += ", all fine-tuned" * config.finetune
     print(f"vocabulary: {words:,} words and 3 special tokens, vectors of size {edim}, {source}")
     return token2idx, embeddings, replace(config, EDim=edim)
 
@@ -1901,10 +1922,10 @@ def describe_training(args: argparse.Namespace, precision: torch.dtype, sample: 
         "train_corpus": f"{train.resolve().parent.name}/{train.name}", "train_digest": digest(train),
         "valid_corpus": f"{valid.resolve().parent.name}/{valid.name}", "valid_digest": digest(valid),
         "folder": train.resolve().parent.name, "sample": bool(sample), "seed": args.seed, "E": args.E, "B": args.B,
-        "lr": args.lr, "bptt": args.bptt, "patience": args.patience, "valid_every": args.valid_every,
-        "stories": args.stories, "glove_only": args.glove_only, "precision": str(precision),
-        "torch": str(torch.__version__), "threads": torch.get_num_threads(),
-        "processes": place()[1],
+        "lr": args.lr, "emb_lr": args.emb_lr, "weight_decay": args.weight_decay, "schedule": args.schedule,
+        "bptt": args.bptt, "patience": args.patience, "valid_every": args.valid_every, "stories": args.stories,
+        "glove_only": args.glove_only, "precision": str(precision), "torch": str(torch.__version__),
+        "threads": torch.get_num_threads(), "processes": place()[1],
     }
 
 
@@ -1976,6 +1997,7 @@ def add_model_and_file_flags(p: Parser) -> None:
     add("-a", action="store_const", const="dot", help="attention over earlier states of size N/2 (default none)")
     add("-EDim", type=positive, help="learn word vectors of this size, without GloVe (default GloVe's size, else 100)")
     add("-dropout", type=float, help="share of each layer's outputs dropped in training (default 0)")
+    add("-finetune", action="store_true", default=None, help="train GloVe's vectors too (default not)")
     add("-cased", action="store_true", default=None, help="keep upper case (default all lower case)")
     add("-glove_only", action="store_true", help="a word without a GloVe vector is <unk> (default it learns one)")
     add = p.add_argument_group("files (defaults are beside lstlm.py or in ../data, from whatever folder)").add_argument
@@ -2001,6 +2023,11 @@ def add_training_flags(add) -> None:
     add("-E", type=positive, default=5, help="epochs (default 5)")
     add("-B", type=positive, default=32, help="stories in a minibatch (default 32)")
     add("-lr", type=float, default=4e-3, help="highest learning rate of Adam (default 0.004)")
+    add("-emb_lr", type=float, help="that of the word vectors (default that of -lr)")
+    add("-schedule", choices=("linear", "cosine"), default="linear", help="how the rate falls to a tenth, after a rise "
+        f"over {WARM_UP} steps (default linear)")
+    add("-weight_decay", type=float, default=0.0, help="share of the rate by which matrices, but no word vectors, "
+        "shrink in each step (default 0)")
     add("-bptt", type=positive, default=512, help="cut stories after so many tokens, state carried over (default 512)")
     add("-resume", action="store_true", help="go on with the run of the same flags that was stopped (default start)")
     add("-patience", type=whole(0), default=3, help="stop after so many epochs without gain (default 3; 0 never)")
@@ -2033,8 +2060,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"{' '.join(unknown)}: no such flag; {hint}")
     if not args.run:
         parser.error("say what to do: -train, -use, -prompt or -evaluate")
-    if not 0 < args.lr < math.inf:
-        parser.error(f"-lr {args.lr}: give a number above 0")
+    args.emb_lr = args.lr if args.emb_lr is None else args.emb_lr
+    for name in ("lr", "emb_lr"):
+        if not 0 < getattr(args, name) < math.inf:
+            parser.error(f"-{name} {getattr(args, name)}: give a number above 0")
+    if not 0 <= args.weight_decay < math.inf:
+        parser.error(f"-weight_decay {args.weight_decay}: give a number of at least 0")
     if args.dropout is not None and not 0 <= args.dropout < 1:
         parser.error(f"-dropout {args.dropout}: give a number from 0 to below 1")
     written = [path.resolve() for path in (args.model, args.trace) if path]

@@ -7,6 +7,7 @@ import lstlm
 import pytest
 import torch
 from lstlm import BOS, EOS, UNK, atomic_write, hide_rare, learning_rate
+from small import make_model
 
 
 @pytest.fixture
@@ -14,10 +15,10 @@ def train(tmp_path):
     """A function that trains a very small model through the command line, within this process."""
     (tmp_path / "corpus").write_text("a b c d\nb c d a\nc d a b\nd a b c\na c b d\n")
     corpora = ["-train_corpus", tmp_path / "corpus", "-valid_corpus", tmp_path / "corpus"]
-    small = ["-H", 1, "-N", 4, "-EDim", 3, "-B", 2]
+    small = ["-H", 1, "-N", 4, "-B", 2]
 
-    def run(*flags) -> int:
-        return lstlm.main([*map(str, ["-train", *corpora, *small, "-model", tmp_path / "m.pt", *flags])])
+    def run(*flags, edim=("-EDim", 3)) -> int:
+        return lstlm.main([*map(str, ["-train", *corpora, *small, *edim, "-model", tmp_path / "m.pt", *flags])])
 
     return run
 
@@ -116,3 +117,38 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     atomic_write(path, lambda file: file.write(b"new"))
     assert path.read_text() == "new"
+
+
+def test_the_cosine_falls_from_the_same_rate_to_the_same_rate():
+    rates = [learning_rate(step, 1000, 2.0, "cosine") for step in range(1, 1001)]
+    assert rates[:40] == [2.0 * step / 50 for step in range(1, 41)]
+    assert math.isclose(rates[499], 2.0 * (0.1 + 0.9 / 2))
+    assert math.isclose(rates[-1], 0.2)
+    assert rates[50:] == sorted(rates[50:], reverse=True)
+
+
+def test_weight_decay_shrinks_matrices_alone_and_the_vectors_have_their_rate():
+    model = make_model(dtype=torch.float32)
+    flags = ["-train", "-lr", "0.5", "-emb_lr", "0.1", "-weight_decay", "0.2"]
+    optimizer = lstlm.make_optimizer(model, lstlm.parse_args(flags))
+    assert [group["peak"] for group in optimizer.param_groups] == [0.1, 0.5, 0.5]
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"]
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        decays = "weight" in name and name != "embedding.weight"
+        torch.testing.assert_close(parameter.detach(), before[name] * (0.9 if decays else 1.0))
+
+
+def test_finetuned_vectors_train_and_are_stored(train, tmp_path):
+    (tmp_path / "glove").write_text("a 0.25 1 2\nb -1 0.5 3\n")
+    glove = torch.tensor([[0.25, 1, 2], [-1, 0.5, 3]])
+    for flags, same in (([], True), (["-finetune"], False)):
+        assert train("-E", 1, "-embeddings_file", tmp_path / "glove", *flags, edim=()) == 0
+        saved = torch.load(tmp_path / "m.pt", weights_only=True)
+        rows = saved["weights"]["embedding.weight"][[saved["words"].index(word) for word in "ab"]]
+        assert torch.equal(rows, glove) == same
+        assert saved["config"]["finetune"] != same
