@@ -49,6 +49,7 @@ try:
     from torch.nn import functional as F
     from torch.nn.parallel import DistributedDataParallel
     from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
+    from torch.utils.checkpoint import checkpoint
     from tqdm import tqdm
 except KeyboardInterrupt:  # Ctrl-C in the second that this takes
     raise SystemExit(130) from None
@@ -64,6 +65,8 @@ HW04 = Path(__file__).resolve().parent.parent
 DATA = HW04 / "data"
 ROWS = 1024  # stories x positions that evaluation and reading compute at a time, with the state carried over
 ROUNDS = 20  # of -continue
+ATTENTION = ("dot", "bilinear", "additive")
+ADDITIVE = 1 << 23  # sums that additive attention has in memory at a time
 
 
 class UserError(Exception):
@@ -559,13 +562,15 @@ def earlier(rows: Tensor, initial: Tensor, batch_sizes: list[int]) -> list[Tenso
 class State(NamedTuple):
     """What a story's past leaves to what follows: the LSTM's states and what attention looks back at."""
 
-    h: Tensor  # (H, B, N)
-    c: Tensor  # (H, B, N)
+    h: tuple[Tensor, ...]  # (B, N) of each layer
+    c: tuple[Tensor, ...]  # (B, N)
     past: Tensor  # (B, P, N) all earlier outputs of the last layer; P is 0 without attention
+    position: int  # how many tokens that was
 
-    def first(self, count: int) -> "State":
-        """The state of the first `count` stories, without its history of gradients."""
-        return State(self.h[:, :count].detach(), self.c[:, :count].detach(), self.past[:count].detach())
+    def take(self, stories: slice | list[int]) -> "State":
+        """The state of these stories, without its history of gradients."""
+        h, c = (tuple(x[stories].detach() for x in xs) for xs in (self.h, self.c))
+        return State(h, c, self.past[stories].detach(), self.position)
 
 
 # ---- The model ------------------------------------------------------------------------------------------------------
@@ -576,28 +581,48 @@ class LSTMLM(nn.Module):
 
     `embeddings` (V, EDim): rows 0 to 2 train from the given values, all-zero rows are drawn at random and
     train, the others stay as they are unless `finetune`. With `attention="dot"` the LSTM's states have size
-    N/2 and the output layer gets [h ; c], so that the number of parameters stays comparable (handout, section 2.1).
+    N/2 and the output layer gets [h ; c], so that the number of parameters stays comparable (handout, section 2.1);
+    "bilinear" and "additive" learn how well a state and an earlier one match. With `tie` the word vectors, all of them
+    trained, are the output layer too, without bias (Press & Wolf 2017): what it gets, and so the last layer, has their
+    size EDim (with attention [h ; c] has).
     `precision` is the dtype of the large matrix products. `dropout` acts on the output of each LSTM layer.
     """
 
     def __init__(self, embeddings: Tensor, N: int, H: int, attention: str | None = None, dropout: float = 0.0,
-                 precision: torch.dtype = torch.float32, cell: str = "lstm", finetune: bool = False):
+                 precision: torch.dtype = torch.float32, cell: str = "lstm", finetune: bool = False,
+                 tie: bool = False):
         super().__init__()
-        if attention and N % 2:
-            raise UserError(f"-N {N} with -a: attention halves the LSTM's size, so N must be even")
         V, edim = embeddings.shape
+        for flag, size in (("N", N), ("EDim", edim if tie else 0)):
+            if attention and size % 2:
+                raise UserError(f"-{flag} {size} with -a: attention halves the LSTM's size, so {flag} must be even")
         learned = ~embeddings.any(1)
         learned[: len(SPECIAL)] = False
         spread = vector_spread(embeddings[3:])
+        if tie and not embeddings[3:].any():  # scores are products with them, so they start small
+            spread = edim**-0.5
+            embeddings = embeddings * spread
         drawn = torch.randn(V, edim) * spread
         self.embedding = nn.Embedding.from_pretrained(torch.where(learned[:, None], drawn, embeddings), freeze=False)
         learned[: len(SPECIAL)] = True
-        self.register_buffer("learned", learned | finetune)
+        self.register_buffer("learned", learned | finetune | tie)
         self.cell = cell
-        self.lstm = getattr(nn, cell.upper())(edim, N // 2 if attention else N, H, dropout=dropout if H > 1 else 0.0)
+        size, layers, make = N // 2 if attention else N, H - (tie and H > 1), getattr(nn, cell.upper())
+        n = (edim // 2 if attention else edim) if tie else size  # of the last layer
+        self.lstm = make(edim, size if H > 1 else n, layers, dropout=dropout if layers > 1 else 0.0)
+        self.last = make(size, n) if tie and H > 1 else None
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(N, V)
-        self.attention, self.precision, self.stepper = attention, precision, None
+        self.output = nn.Linear(edim if tie else N, V)
+        if tie:
+            self.output.weight = self.embedding.weight
+            del self.output.bias  # in its place are zeros, so that what follows need not ask
+            self.output.register_buffer("bias", torch.zeros(V), persistent=False)
+        self.attention, self.tied, self.precision, self.stepper = attention, tie, precision, None
+        if attention == "bilinear":
+            self.W = nn.Parameter(torch.eye(n) / n**0.5)  # so it starts as dot
+        elif attention == "additive":
+            self.W, self.U = (nn.Parameter(torch.randn(n, n) * 2 / n**0.5) for _ in "WU")
+            self.v = nn.Parameter(torch.randn(n) / n**0.5)
         self.initialise(spread)
 
     def initialise(self, spread: float) -> None:
@@ -606,14 +631,18 @@ class LSTMLM(nn.Module):
         The products of input and weights have a spread of about 1, for word vectors whose numbers have this `spread`
         and for states of about 1/2. Forget gates start open (Jozefowicz et al. 2015).
         """
-        N = self.lstm.hidden_size
-        for layer, (w_ih, _, b_ih, b_hh) in enumerate(self.lstm.all_weights):
-            nn.init.normal_(w_ih, std=2 / N**0.5 if layer else 1 / (spread * w_ih.shape[1] ** 0.5))
+        for layer, (w_ih, w_hh, b_ih, b_hh) in enumerate(self.layers()):
+            N = w_hh.shape[1]
+            nn.init.normal_(w_ih, std=(2 if layer else 1 / spread) / w_ih.shape[1] ** 0.5)
             nn.init.zeros_(b_ih)
             nn.init.zeros_(b_hh)
             if self.cell == "lstm":
                 nn.init.ones_(b_hh[N : 2 * N])
         nn.init.zeros_(self.output.bias)
+
+    def layers(self) -> list[list[Tensor]]:
+        """w_ih, w_hh, b_ih, b_hh of each layer."""
+        return self.lstm.all_weights + (self.last.all_weights if self.last else [])
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Word vectors (..., EDim) of ids (...); no gradient reaches the frozen rows."""
@@ -639,7 +668,7 @@ class LSTMLM(nn.Module):
         rows, _, order, back = (x.to(inputs.device) for x in packing)
         state = state or self.initial_state(len(inputs))
         words = self.embed(inputs.flatten()[rows])  # (R, EDim)
-        hidden, h, c = self.run_cells(words, packing.batch_sizes, state.h[:, order], state.c[:, order])  # (R, N)
+        hidden, h, c = self.run_cells(words, packing.batch_sizes, *([x[order] for x in xs] for xs in state[:2]))
         hidden, past = self.dropout(hidden), state.past
         if self.attention:
             padded = hidden.new_zeros(inputs.numel(), hidden.shape[1]).index_copy(0, rows, hidden)
@@ -647,43 +676,49 @@ class LSTMLM(nn.Module):
             context = self.attend(padded, past.to(padded.dtype))
             hidden = torch.cat([hidden, context.flatten(0, 1).index_select(0, rows)], 1)  # (R, N): [h ; c]
             past = torch.cat([past, padded.to(past.dtype)], 1)
-        return hidden, packing, State(h[:, back], c[:, back], past)
+        h, c = (tuple(x[back] for x in xs) for xs in (h, c))
+        return hidden, packing, State(h, c, past, state.position + inputs.shape[1])
         # YOUR CODE HERE: END
 
     def initial_state(self, stories: int) -> State:
         """The state before the first token: all zeros."""
-        lstm = self.lstm
-        zeros = self.output.weight.new_zeros(lstm.num_layers, stories, lstm.hidden_size)
-        return State(zeros, zeros, zeros.new_zeros(stories, 0, lstm.hidden_size))
+        zeros = tuple(w_hh.new_zeros(stories, w_hh.shape[1]) for _, w_hh, *_ in self.layers())
+        return State(zeros, zeros, zeros[-1][:, None][:, :0], 0)
 
-    def run_cells(self, data: Tensor, sizes: Tensor, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Packed rows (R, EDim), sizes[t] for position t, and states (H, B, N) -> (R, N), and the states at the end."""
+    def run_cells(self, data: Tensor, sizes: Tensor, h0: list[Tensor], c0: list[Tensor]):
+        """Packed rows (R, EDim), sizes[t] for position t, and states (B, N) -> (R, N), and the states at the end."""
         if data.device.type != "cpu":
-            return self.run_cudnn(PackedSequence(data, sizes), h0, c0)
+            return self.run_cudnn(data, sizes, h0, c0)
         final_h, final_c, more = [], [], (sizes.tolist(), last_rows(sizes), torch.is_grad_enabled())
-        for layer, (h, c) in enumerate(zip(h0, c0, strict=True)):
+        for layer, (weights, h, c) in enumerate(zip(self.layers(), h0, c0, strict=True)):
             if layer:
-                data = F.dropout(data, self.lstm.dropout, self.training)
-            sums, w_hh = self.input_sums(self.cast(data), *map(self.cast, self.lstm.all_weights[layer]))
+                data = self.dropout(data)
+            sums, w_hh = self.input_sums(self.cast(data), *map(self.cast, weights))
             data, c = PackedLayer.apply(CELLS[self.cell], sums, w_hh, self.cast(h), c, *more)
             final_h.append(data[more[1]].to(c.dtype))
             final_c.append(c)
-        return data, torch.stack(final_h), torch.stack(final_c)
+        return data, final_h, final_c
 
     def input_sums(self, data: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor]:
         """What the inputs (R, EDim or N) and biases of a layer give to the sums of its cells, and w_hh."""
-        N = self.lstm.hidden_size
+        N = w_hh.shape[1]
         if self.cell != "gru":
             return Product.apply(data, w_ih, b_ih + b_hh), w_hh
         r, u, x_n = Product.apply(data, w_ih, b_ih + F.pad(b_hh[: 2 * N], (0, N))).chunk(3, 1)
         return torch.cat([r, u, b_hh[2 * N :].expand(len(data), N), x_n], 1), w_hh
 
-    def run_cudnn(self, packed: PackedSequence, h0: Tensor, c0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def run_cudnn(self, data: Tensor, sizes: Tensor, h0: list[Tensor], c0: list[Tensor]):
         """`run_cells` on a GPU, where cuDNN's own is fast."""
-        lstm = self.cell == "lstm"
-        with torch.autocast(h0.device.type, self.precision, enabled=self.precision != torch.float32):
-            packed, state = self.lstm(packed, (h0, c0) if lstm else h0)
-        return packed.data, *(state if lstm else (state, state))
+        lstm, h, c = self.cell == "lstm", [], []
+        with torch.autocast(data.device.type, self.precision, enabled=self.precision != torch.float32):
+            for layers in filter(None, (self.lstm, self.last)):
+                data = self.dropout(data) if h else data
+                part = slice(len(h), len(h) + layers.num_layers)
+                start = torch.stack(h0[part]), torch.stack(c0[part])
+                (data, *_), end = layers(PackedSequence(data, sizes), start if lstm else start[0])
+                h.extend(end[0] if lstm else end)
+                c.extend(end[1] if lstm else end)
+        return data, h, c
 
     def cast(self, x: Tensor) -> Tensor:
         """`x` in the dtype of the large products: bfloat16 where that was chosen, else that of the weights."""
@@ -692,9 +727,10 @@ class LSTMLM(nn.Module):
     def attend(self, hidden: Tensor, past: Tensor) -> Tensor:
         """Contexts (B, T, N/2): hidden states (B, T, N/2) look back at all strictly earlier ones.
 
-        e(i, j) = h_i . h_j / sqrt(N/2) for j < i (handout, equation 1), softmax over j, weighted sum of the h_j;
-        zeros where there is nothing earlier. `past` (B, P, N/2) are the states before these. Padding stands at
-        the end of a story, after all that its real positions look at, so the causal mask hides it as well.
+        The scores e(i, j) for j < i, softmax over j, weighted sum of the h_j; zeros where there is nothing earlier.
+        dot: h_i . h_j / sqrt(N/2) (handout, equation 1), bilinear: h_i^T W h_j (Luong et al. 2015, "general"),
+        additive: v^T tanh(W h_i + U h_j) (Bahdanau et al. 2015). `past` (B, P, N/2) are the states before these.
+        Padding stands at the end of a story, after all that its real positions look at, so the causal mask hides it.
         """
         # YOUR CODE HERE: BEGIN (1a)
         skip = 0 if past.shape[1] else 1  # the first position of a story has nothing to look at
@@ -702,9 +738,31 @@ class LSTMLM(nn.Module):
         keys = torch.cat([past, hidden], 1)[:, :-1]  # (B, P + T - 1, N/2)
         # Query i sees the P past states and the i before it: all j <= P - 1 + skip + i.
         mask = hidden.new_ones(queries.shape[1], keys.shape[1], dtype=torch.bool).tril(past.shape[1] - 1 + skip)
-        context = F.scaled_dot_product_attention(queries, keys, keys, attn_mask=mask)
+        if self.attention == "additive":
+            context = self.additive(queries, keys, mask)
+        else:
+            queries, scale = (queries @ self.W.to(keys.dtype), 1.0) if self.attention == "bilinear" else (queries, None)
+            context = F.scaled_dot_product_attention(queries, keys, keys, attn_mask=mask, scale=scale)
         return F.pad(context, (0, 0, skip, 0))
         # YOUR CODE HERE: END
+
+    def additive(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        """Additive attention of queries (B, q, n) to keys (B, k, n) where mask (q, k) is true: contexts (B, q, n).
+
+        The sums W h_i + U h_j are B q k n numbers, so a few queries are done at a time, and again in the backward pass.
+        """
+        W, U, v = (x.to(keys.dtype) for x in (self.W, self.U, self.v))
+
+        def contexts(query, sums, keys, mask):
+            scores = torch.tanh(F.linear(query, W)[:, :, None] + sums[:, None]) @ v  # (B, q', k')
+            return torch.softmax(scores.masked_fill(~mask, -math.inf), 2) @ keys
+
+        size, sums, parts = ADDITIVE // max(1, keys.numel()) + 1, F.linear(keys, U), []
+        for query, sees in zip(queries.split(size, 1), mask.split(size), strict=True):
+            end = int(sees.any(0).sum())  # of the keys that one of these sees
+            inputs = query, sums[:, :end], keys[:, :end], sees[:, :end]
+            parts.append(checkpoint(contexts, *inputs, use_reentrant=False, preserve_rng_state=False))
+        return torch.cat(parts, 1)
 
 
 # ---- The loss -------------------------------------------------------------------------------------------------------
@@ -776,7 +834,7 @@ def compute_loss(model: LSTMLM, stories: list[list[int]], batch_size: int, progr
         for start in range(0, len(by_length), batch_size):
             state = None
             for inputs, targets, lengths in pieces(by_length[start : start + batch_size], max(1, ROWS // batch_size)):
-                nats, state = summed_nats(model, inputs, targets, lengths, state and state.first(len(inputs)))
+                nats, state = summed_nats(model, inputs, targets, lengths, state and state.take(slice(len(inputs))))
                 total += float(nats)
                 bar.update(int(lengths.sum()))
     model.train(training)
@@ -821,7 +879,8 @@ def train_step(nats_of: nn.Module, optimizer: torch.optim.Optimizer, parts: Iter
         if rank >= len(inputs):  # no story of this process reaches so far, but it must take part: with any one, at 0
             mine, weight, state = slice(1), 0, None
         optimizer.zero_grad()
-        nats, state = nats_of(inputs[mine], targets[mine], lengths[mine], state and state.first(len(inputs[mine])))
+        state = state and state.take(slice(len(inputs[mine])))
+        nats, state = nats_of(inputs[mine], targets[mine], lengths[mine], state)
         (nats * (weight / count)).backward()
         norm = float(nn.utils.clip_grad_norm_(nats_of.parameters(), max_norm=1.0))
         total += float(nats.detach()) * bool(weight)
@@ -944,8 +1003,8 @@ def optimise(run: "Run", stories: list[list[int]], valid: list[list[int]], token
     """The loop over epochs and minibatches; ends early after `-patience` epochs without a better valid loss."""
     args, model = run.args, run.model
     counts = torch.bincount(torch.tensor([i for story in stories for i in story[1:]]), minlength=len(run.words))
-    with torch.no_grad():  # the bias says how frequent each word is, so that training need not begin with that
-        model.output.bias.copy_(((counts + 0.5) / (counts + 0.5).sum()).log())
+    if not run.config.tie:  # the bias says how frequent each word is, so that training need not begin with that
+        model.output.bias.data.copy_(((counts + 0.5) / (counts + 0.5).sum()).log())
     if args.resume:
         run.load_state()
     steps = args.E * -(-len(stories) // args.B)
@@ -1249,7 +1308,7 @@ class Stepper:
 
     def __init__(self, model: LSTMLM):
         self.model, self.cell = model, CELLS[model.cell]
-        self.layers = [[model.cast(x) for x in self.joined(*weights)] for weights in model.lstm.all_weights]
+        self.layers = [[model.cast(x) for x in self.joined(*weights)] for weights in model.layers()]
         self.output = [model.cast(x) for x in (model.output.weight, model.output.bias)]
         if model.precision == torch.int8:
             self.scale = self.output[0].abs().amax(1).clamp(min=1e-30) / 127  # (V,)
@@ -1285,7 +1344,7 @@ class Stepper:
         if self.model.attention:
             x = torch.cat([x, self.model.attend(x[:, None], past)[:, 0]], 1)
             past = torch.cat([past, hs[-1][:, None]], 1)
-        return self.scores(x), State(torch.stack(hs), torch.stack(cs), past)
+        return self.scores(x), State(tuple(hs), tuple(cs), past, state.position + 1)
 
     def scores(self, x: Tensor) -> Tensor:
         """Features (K, N) -> scores (K, V)."""
@@ -1310,7 +1369,7 @@ class Memory:
     def select(self, rows: list[int]) -> None:
         """Keep these of the K, in this order; one can be taken several times."""
         self.stories, self.logits = [self.stories[row] for row in rows], self.logits[rows]
-        self.state = State(self.state.h[:, rows], self.state.c[:, rows], self.state.past[rows])
+        self.state = self.state.take(rows)
 
 
 @torch.inference_mode()
@@ -1659,10 +1718,11 @@ class Config:
     dropout: float = 0.0
     cased: bool = False
     finetune: bool = False
+    tie: bool = False
 
     def build(self, embeddings: Tensor, precision: torch.dtype) -> LSTMLM:
         """A model of this shape, its weights drawn at random."""
-        switches = {name: getattr(self, name) for name in ("dropout", "cell", "finetune")}
+        switches = {name: getattr(self, name) for name in ("dropout", "cell", "finetune", "tie")}
         return LSTMLM(embeddings, self.N, self.H, self.a, precision=precision, **switches)
 
 
@@ -1825,13 +1885,15 @@ def check_content(config: dict, words: list[str], weights: dict[str, Tensor], fa
     """The hyper-parameters of a checkpoint. Raises ValueError or the like if any part of it cannot be right."""
     wrong = [name for name, kind in Config.__annotations__.items() if not isinstance(config[name], kind)]
     wrong += [name for name in ("train_corpus", "train_digest", "folder") if type(facts[name]) is not str]
-    if wrong or type(facts["sample"]) is not bool or config["a"] not in (None, "dot") or config["cell"] not in CELLS:
+    known = config["a"] in (None, *ATTENTION) and config["cell"] in CELLS
+    if wrong or type(facts["sample"]) is not bool or not known:
         raise ValueError(f"a wrong value of {wrong or 'sample, a or cell'}")
     if not all(type(word) is str for word in words) or tuple(words[:3]) != SPECIAL or len({*words}) != len(words):
         raise ValueError("its words are no vocabulary")
     if weights["embedding.weight"].shape != (len(words), config["EDim"]):
         raise ValueError("its words do not match its weights")
-    if config["H"] != sum(name.startswith("lstm.weight_ih_l") for name in weights):  # before that many layers are built
+    layers = sum("weight_ih_l" in name for name in weights)
+    if config["H"] != layers:  # before that many are built
         raise ValueError("its layers do not match its weights")
     for name, tensor in weights.items():
         if not tensor.isfinite().all():
@@ -1910,7 +1972,7 @@ def training_vocabulary(args: argparse.Namespace) -> tuple[dict[str, int], Tenso
     if words < config.VSize and not args.glove_only:
         print(f"note: the corpus has {words:,} words, fewer than -VSize {config.VSize:,}")
     source = f"{words - learned:,} from {glove.name}, {learned:,} learned" if glove else "all learned"
-    source += ", all fine-tuned" * config.finetune
+    source += ", all fine-tuned" * (config.finetune or config.tie)
     print(f"vocabulary: {words:,} words and 3 special tokens, vectors of size {edim}, {source}")
     return token2idx, embeddings, replace(config, EDim=edim)
 
@@ -1994,10 +2056,13 @@ def add_model_and_file_flags(p: Parser) -> None:
     add("-N", type=positive, help="size of each layer's hidden and cell state (default 512)")
     add("-cell", choices=CELLS, help="the kind of its layers (default lstm)")
     add("-VSize", type=positive, help="words of the vocabulary, the most frequent ones (default 10000)")
-    add("-a", action="store_const", const="dot", help="attention over earlier states of size N/2 (default none)")
+    add("-a", nargs="?", const="dot", choices=ATTENTION, help="attention over earlier states of size N/2; -a alone is "
+        "dot (default none)")
     add("-EDim", type=positive, help="learn word vectors of this size, without GloVe (default GloVe's size, else 100)")
     add("-dropout", type=float, help="share of each layer's outputs dropped in training (default 0)")
     add("-finetune", action="store_true", default=None, help="train GloVe's vectors too (default not)")
+    add("-tie", action="store_true", default=None, help="word vectors, fine-tuned, are the output layer too, and the "
+        "last layer has their size (default not)")
     add("-cased", action="store_true", default=None, help="keep upper case (default all lower case)")
     add("-glove_only", action="store_true", help="a word without a GloVe vector is <unk> (default it learns one)")
     add = p.add_argument_group("files (defaults are beside lstlm.py or in ../data, from whatever folder)").add_argument

@@ -3,7 +3,7 @@
 import hypothesis
 import pytest
 import torch
-from small import RAGGED, make_model, make_stories
+from small import KINDS, RAGGED, make_model, make_stories
 
 # The same examples in each run, and no failure because a machine is busy.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
@@ -17,14 +17,10 @@ def attention(request):
     return request.param
 
 
-KINDS = {"plain": (None, "lstm"), "attention": ("dot", "lstm"), "gru": (None, "gru"), "rnn-attention": ("dot", "rnn")}
-
-
 @pytest.fixture(params=KINDS.values(), ids=KINDS)
 def model(request):
-    """A small float64 model, without and with attention, of each kind of cell."""
-    attention, cell = request.param
-    return make_model(attention, cell=cell)
+    """A small float64 model of each kind."""
+    return make_model(**request.param)
 
 
 @pytest.fixture

@@ -4,6 +4,11 @@ import torch
 from lstlm import LSTMLM
 
 RAGGED = [5, 1, 9, 9, 3, 2]  # words of each story; 9 twice, as equal lengths must keep their order
+KINDS = {  # of models: the switches of LSTMLM
+    "plain": {}, "attention": {"attention": "dot"}, "gru": {"cell": "gru"}, "rnn": {"cell": "rnn"},
+    "gru-attention": {"attention": "dot", "cell": "gru"}, "bilinear": {"attention": "bilinear"},
+    "additive": {"attention": "additive"}, "tied": {"tie": True}, "tied-attention": {"attention": "dot", "tie": True},
+}
 
 
 def make_stories(lengths: list[int], V: int, seed: int = 0) -> list[list[int]]:
@@ -13,10 +18,10 @@ def make_stories(lengths: list[int], V: int, seed: int = 0) -> list[list[int]]:
 
 
 def make_model(
-    attention: str | None = None, V: int = 40, N: int = 12, H: int = 2, dtype=torch.float64, cell: str = "lstm",
+    attention: str | None = None, V: int = 40, N: int = 12, H: int = 2, dtype=torch.float64, **switches,
 ) -> LSTMLM:
     """A model with random weights; the vectors of words 10 to 19 are learned, the others frozen."""
     torch.manual_seed(1)
-    embeddings = torch.randn(V, 7)
+    embeddings = torch.randn(V, 8)
     embeddings[10:20] = 0
-    return LSTMLM(embeddings, N, H, attention, cell=cell).to(dtype)
+    return LSTMLM(embeddings, N, H, attention, **switches).to(dtype)

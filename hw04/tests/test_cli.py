@@ -178,16 +178,21 @@ def test_generation_in_eight_bits_is_the_same_text(call, folder):
         check_error(call(mode, "-model", folder / "x" / "m.pt", "-precision", "int8"), "int8", "-prompt")
 
 
-@pytest.mark.parametrize("cell", ["gru", "rnn"])
-def test_other_cells_train_are_stored_and_generate(call, folder, corpora, cell):
-    model = folder / f"{cell}.pt"
-    done = call("-train", *corpora, *SMALL, "-cell", cell, "-model", model)
+@pytest.mark.parametrize(
+    ("flags", "other"),
+    [(["-cell", "gru"], ["-cell", "lstm"]), (["-a", "additive"], ["-a", "dot"]), (["-tie", "-H", 2], ["-N", 16])],
+)
+def test_other_models_train_are_stored_and_generate(call, folder, corpora, flags, other):
+    model = folder / "other.pt"
+    (folder / "other.prev.pt").unlink(missing_ok=True)
+    done = call("-train", *corpora, *SMALL, *flags, "-model", model)
     assert done.returncode == 0
-    assert torch.load(model, weights_only=True)["config"]["cell"] == cell
+    stored = torch.load(model, weights_only=True)["config"][flags[0][1:]]
+    assert stored == (True if flags[0] == "-tie" else flags[1])
     first, last = map(float, re.findall(r"train ([\d.]+) nats", done.stdout))
     assert last < first
-    assert call("-use", "-greedy", "-model", model, "-text", "the").returncode == 0
-    check_error(call("-use", "-cell", "lstm", "-model", model, "-text", "the"), "-cell lstm", cell)
+    assert call("-use", "-greedy", "-model", model, *flags, "-text", "the").returncode == 0
+    check_error(call("-use", *other, "-model", model, "-text", "the"), " ".join(map(str, other)))
 
 
 def test_continue_ends_for_one_of_its_three_reasons(call, folder):

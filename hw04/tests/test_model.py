@@ -11,6 +11,7 @@ from lstlm import (
     LinearCrossEntropy,
     Memory,
     Nats,
+    UserError,
     collate_stories,
     compute_loss,
     next_logits,
@@ -20,18 +21,23 @@ from lstlm import (
     summed_nats,
     train_step,
 )
-from small import make_model, make_stories
+from small import KINDS, make_model, make_stories
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
-def reference_attention(hidden: torch.Tensor) -> torch.Tensor:
-    """Equation 1 of the handout in two plain loops, for one story of states (T, N/2)."""
+def reference_attention(model: LSTMLM, hidden: torch.Tensor) -> torch.Tensor:
+    """Attention in two plain loops, for one story of states (T, N/2)."""
     T, size = hidden.shape
+    score = {
+        "dot": lambda a, b: a @ b / math.sqrt(size),  # equation 1 of the handout
+        "bilinear": lambda a, b: a @ model.W @ b,
+        "additive": lambda a, b: model.v @ torch.tanh(model.W @ a + model.U @ b),
+    }[model.attention]
     contexts = torch.zeros_like(hidden)
     for i in range(1, T):  # position 0 has nothing to look at
-        scores = torch.stack([hidden[i] @ hidden[j] / math.sqrt(size) for j in range(i)])
+        scores = torch.stack([score(hidden[i], hidden[j]) for j in range(i)])
         weights = torch.softmax(scores, 0)
         for j in range(i):
             contexts[i] += weights[j] * hidden[j]
@@ -41,10 +47,10 @@ def reference_attention(hidden: torch.Tensor) -> torch.Tensor:
 def reference_logits(model: LSTMLM, story: list[int]) -> torch.Tensor:
     """Scores (T, V) of one story through nn.LSTM itself and the reference attention."""
     hidden, _ = model.lstm(model.embed(torch.tensor(story[:-1]))[:, None])
-    hidden = hidden[:, 0]
+    hidden = (model.last(hidden)[0] if model.last else hidden)[:, 0]
     if model.attention:
-        hidden = torch.cat([hidden, reference_attention(hidden)], 1)
-    return model.output(hidden)
+        hidden = torch.cat([hidden, reference_attention(model, hidden)], 1)
+    return hidden @ model.embedding.weight.t() if model.tied else model.output(hidden)
 
 
 def plain_loss(model, stories):
@@ -77,12 +83,9 @@ def test_gradients_equal_those_of_the_reference(model, stories):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("H", [1, 3])
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_a_training_step_is_that_of_plain_cross_entropy(attention, cell, H, dropout, dtype, stories):
-    torch.manual_seed(2)
-    embeddings = torch.randn(40, 7)
-    embeddings[10:20] = 0
-    model = LSTMLM(embeddings, 12, H, attention, dropout, cell=cell).to(dtype).train()
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_training_step_is_that_of_plain_cross_entropy(kind, H, dropout, dtype, stories):
+    model = make_model(H=H, dropout=dropout, dtype=dtype, **kind).train()
     before = [p.detach().clone() for p in model.parameters()]
     torch.manual_seed(3)  # of dropout
     loss = plain_loss(model, stories)
@@ -94,6 +97,16 @@ def test_a_training_step_is_that_of_plain_cross_entropy(attention, cell, H, drop
     assert nats == pytest.approx(loss.item() * sum(len(story) - 1 for story in stories), rel=close["rtol"])
     steps = [old - p.detach() for old, p in zip(before, model.parameters(), strict=True)]
     torch.testing.assert_close(steps, [g / (norm + 1e-6).clamp(min=1) for g in expected], **close)
+
+
+def test_bilinear_attention_starts_as_dot_and_additive_does_not_depend_on_its_chunks(stories, monkeypatch):
+    batch = collate_stories(stories)[::2]
+    dot, bilinear, additive = map(make_model, ("dot", "bilinear", "additive"))
+    bilinear.load_state_dict(dot.state_dict(), strict=False)
+    torch.testing.assert_close(bilinear(*batch), dot(*batch))
+    whole = gradients(additive, additive(*batch).square().sum())
+    monkeypatch.setattr("lstlm.ADDITIVE", 1)
+    torch.testing.assert_close(gradients(additive, additive(*batch).square().sum()), whole)
 
 
 def test_no_position_sees_its_future(attention):
@@ -181,6 +194,7 @@ def test_packed_cells_equal_those_of_pytorch(cell, lengths, H, N, dtype, seed):
     final = final if cell == "lstm" else (final, final)
     theirs = (output.flatten(0, 1)[packing.data], *(x[:, order] for x in final))
     close = {"rtol": 1e-5, "atol": 1e-5 if dtype == torch.float32 else 1e-11}
+    ours = ours[0], *map(torch.stack, ours[1:])
     torch.testing.assert_close(ours, theirs, **close)
     weights = [torch.randn_like(x) for x in theirs]
     inputs = [rows, h0, *([c0] if cell == "lstm" else []), *model.lstm.parameters()]
@@ -200,7 +214,7 @@ def test_cells_without_gradient_give_the_same(cell, H, stories):
     with torch.no_grad():
         alone, alone_state = summed_nats(model, *batch)
     assert alone.item() == pytest.approx(whole.item(), rel=1e-12)
-    torch.testing.assert_close(tuple(alone_state), tuple(state), rtol=0, atol=1e-12)
+    torch.testing.assert_close(alone_state, state, rtol=0, atol=1e-12)
 
 
 def test_bfloat16_stays_close_to_float32(attention, stories):
@@ -220,7 +234,7 @@ def test_pieces_with_the_state_carried_over_equal_the_whole(model, stories):
         total, state = 0.0, None
         for inputs, targets, lengths in pieces(stories, length):
             assert inputs.shape[1] <= length
-            nats, state = summed_nats(model, inputs, targets, lengths, state and state.first(len(inputs)))
+            nats, state = summed_nats(model, inputs, targets, lengths, state and state.take(slice(len(inputs))))
             total += nats.item()
         assert math.isclose(total, whole.item(), rel_tol=1e-12)
 
@@ -251,7 +265,7 @@ def test_batches_hold_stories_of_similar_length_in_random_order():
 
 
 def test_rows_of_given_vectors_stay_bit_equal_and_the_others_train(model, stories):
-    given_rows = [i for i in range(3, 40) if not 10 <= i < 20]
+    given_rows = [] if model.tied else [i for i in range(3, 40) if not 10 <= i < 20]
     before = model.embedding.weight.detach().clone()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     everything = [[1, *range(3, 40), 2], [1, 0, 5, 2]]
@@ -260,8 +274,30 @@ def test_rows_of_given_vectors_stay_bit_equal_and_the_others_train(model, storie
     after = model.embedding.weight.detach()
     assert torch.equal(before[given_rows], after[given_rows])
     moved = (before != after).any(1)
-    assert moved[10:20].all()
+    assert moved[3:].all() if model.tied else moved[10:20].all()
     assert moved[:2].all()  # <unk> and <bos>; <eos> is never an input
+
+
+def test_a_tied_output_layer_is_the_embedding_matrix_and_the_last_layer_has_its_size():
+    for attention, last in ((None, 8), ("dot", 4)):
+        tied, plain = (make_model(attention, tie=tie) for tie in (True, False))
+        assert tied.output.weight is tied.embedding.weight
+        assert tied.last.hidden_size == last
+        assert tied.lstm.hidden_size == plain.lstm.hidden_size
+        assert make_model(attention, H=1, tie=True).lstm.hidden_size == last
+        names = {name for name, _ in tied.named_parameters()}
+        assert not names & {"output.weight", "output.bias"}
+        assert not tied.output.bias.any()
+    with pytest.raises(UserError, match="-EDim 9"):
+        LSTMLM(torch.randn(20, 9), 12, 2, "dot", tie=True)
+
+
+def test_cudnn_path_on_the_cpu_gives_the_same(model, stories):
+    batch = collate_stories(stories)
+    expected, state = summed_nats(model, *batch)
+    model.run_cells = model.run_cudnn  # float32 or float64 and no autocast: nn.LSTM itself
+    ours, ours_state = summed_nats(model, *batch)
+    torch.testing.assert_close((ours, ours_state), (expected, state), rtol=0, atol=1e-10)
 
 
 def test_all_zero_rows_are_drawn_and_special_rows_keep_their_values():
@@ -294,10 +330,10 @@ def test_the_gradient_step_clips_the_norm_to_one(stories, monkeypatch):
     assert all(norm < 1.0001 for norm in norms)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.int8], ids=str)
-def test_steps_of_low_precision_stay_close(attention, cell, precision):
-    model = make_model(attention, N=50, dtype=torch.float32, cell=cell).eval()
+def test_steps_of_low_precision_stay_close(kind, precision):
+    model = make_model(N=50, dtype=torch.float32, **kind).eval()
     story = make_stories([30], 40)[0]
     exact, rough = Memory(), Memory()
     for end in range(1, len(story)):
