@@ -172,8 +172,8 @@ def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader],
 def spread_epochs(config: dict, epochs: int) -> None:
     """Train for so many epochs, with a schedule of that length: a quarter of it warm-up, the rest cosine."""
     config["training"]["epochs"] = epochs
-    config["scheduler"]["warmup"]["epochs"] = epochs // 4
-    config["scheduler"]["cosine"]["T_max"] = epochs - epochs // 4
+    config["scheduler"]["warmup"]["epochs"] = epochs / 4
+    config["scheduler"]["cosine"]["T_max"] = epochs - epochs / 4
 
 
 def check_same_run(config: dict, before: dict, path: Path) -> None:
@@ -191,8 +191,8 @@ def load_whole(trainer: LMTrainer, filename: str) -> None:
         warnings.filterwarnings("error", message=".* is left out: .*")
         try:
             trainer.load_checkpoint(filename)
-        except UserWarning as warning:
-            raise UserError(f"{warning}; train anew under another --run") from None
+        except (UserWarning, RuntimeError) as problem:
+            raise UserError(f"{problem}; train anew under another --run") from None
 
 
 def print_plan(trainer: LMTrainer, loaders: dict[str, DataLoader]) -> None:
@@ -240,9 +240,16 @@ def stopping_on_signals(trainer: LMTrainer) -> Iterator[None]:
 
 def load_best(args: argparse.Namespace) -> LMTrainer:
     """A trainer with the best model of a run and all that it was made with."""
-    config = read_checkpoint(checkpoint_path(args.run, "best-metric"))["config"]
+    path = checkpoint_path(args.run, "best-metric")
+    config = read_checkpoint(path).get("config", {})
+    if lacking := {*load_config(), "trained_on"} - config.keys():
+        raise UserError(f"{path}: its configuration has no {min(lacking)}; it is not of run_lm.py, train anew")
     config["training"]["use_wandb"] = False
-    trainer = make_trainer(config, make_tokenizer(config), args.run, args.device)
+    tokenizer = make_tokenizer(config)
+    if tokenizer.vocab_size != config["model"]["num_classes"]:
+        raise UserError(f"{path}: made with {config['model']['num_classes']} tokens, but the tokenizer "
+                        f"{tokenizer.token_type} has {tokenizer.vocab_size} now; use the files that it was made with")
+    trainer = make_trainer(config, tokenizer, args.run, args.device)
     load_whole(trainer, trainer.best_model_path.name)
     return trainer
 
@@ -279,6 +286,8 @@ def generate(args: argparse.Namespace) -> None:
     """Continue a prompt."""
     if args.method != "sample" and args.samples != 1:
         raise UserError(f"--samples {args.samples}: --method {args.method} gives the same text each time; use sample")
+    if not 0 < args.top_p <= 1:
+        raise UserError(f"--top-p {args.top_p}: give more than 0 and at most 1, which is no limit")
     trainer = load_best(args)
     tokenizer, text = trainer.tokenizer, args.prompt.upper()
     prompts = torch.tensor([[tokenizer.sos_id, *tokenizer.encode(text)]] * args.samples)
@@ -296,6 +305,8 @@ def generate(args: argparse.Namespace) -> None:
 
 def handin(args: argparse.Namespace) -> None:
     """Evaluate the best model and pack what is handed in."""
+    if not args.out.parent.is_dir():
+        raise UserError(f"--out {args.out}: there is no folder {args.out.parent}; make it, or choose another")
     trainer = load_best(args)
     loader, record = load_test(args, trainer)
     metrics, _ = trainer._validate_epoch(loader)
@@ -352,7 +363,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         ("--set", {"metavar": "KEY=VALUE", "action": "append", "help": "replace one, as in model.num_layers=6"}),
         ("--epochs", {"type": positive, "metavar": "N", "help": "epochs, with a schedule to match: 1/4 warm-up"}),
         ("--resume", {"action": "store_true", "help": "go on with a run, exactly as if it had never been stopped"}),
-        ("--seed", {"type": int, "default": 0, "help": "of the random numbers of training"}),
+        ("--seed", {"type": seed, "default": 0, "help": "of the random numbers of training"}),
     )  # fmt: skip
     command(evaluate, data)
     command(
@@ -365,7 +376,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         ("--top-k", {"type": int, "default": 0, "help": "for sample: draw from the k best, 0 for all"}),
         ("--top-p", {"type": float, "default": 1.0, "help": "for sample: draw from the best that sum to this"}),
         ("--samples", {"type": positive, "default": 1, "help": "for sample: how many texts"}),
-        ("--seed", {"type": int, "default": 0, "help": "of what is drawn"}),
+        ("--seed", {"type": seed, "default": 0, "help": "of what is drawn"}),
     )  # fmt: skip
     out = {"type": Path, "metavar": "FILE", "default": Path("handin.tar"), "help": "(default: handin.tar)"}
     command(handin, data, ("--out", out))
@@ -379,12 +390,21 @@ def positive(text: str) -> int:
     return number
 
 
+def seed(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**63:
+        raise argparse.ArgumentTypeError("give 0 to 2^63 - 1")
+    return number
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0; 2 for what the user can mend; 1 for a failing machine; 130 or 143 when told to stop."""
     # Large pages from Linux, read when the first tensors are made: fresh memory costs a fraction of the time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     args = parse_args(argv)
     try:
+        if args.device == "cuda" and not torch.cuda.is_available():
+            raise UserError("--device cuda: PyTorch finds no GPU here; use cpu")
         args.command(args)
         return 0
     except (UserError, FileNotFoundError) as error:

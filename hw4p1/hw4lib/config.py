@@ -11,6 +11,7 @@ from .errors import UserError
 SHIPPED = Path(__file__).resolve().parent.parent / "config.yaml"
 AT_LEAST_ONE = ("data.batch_size", "model.d_model", "model.d_ff", "model.num_layers", "model.num_heads",
                 "training.epochs", "training.gradient_accumulation_steps")  # fmt: skip
+SHARES = ("model.dropout", "model.layer_drop_rate", "loss.label_smoothing")
 
 
 def load_config(path: str | Path = SHIPPED, settings: list[str] | None = None) -> dict:
@@ -30,10 +31,13 @@ def load_config(path: str | Path = SHIPPED, settings: list[str] | None = None) -
         for part in reversed(key.split(".")):
             given = {part: given}
         _replace(config, given, f"--set {setting}")
-    for key in AT_LEAST_ONE:
+    for key in (*AT_LEAST_ONE, *SHARES):
         section, name = key.split(".")
-        if config[section][name] < 1:
-            raise UserError(f"{path}: {key} is {config[section][name]}; give at least 1")
+        value = config[section][name]
+        if key in AT_LEAST_ONE and value < 1:
+            raise UserError(f"{path}: {key} is {value}; give at least 1")
+        if key in SHARES and not 0 <= value < 1:
+            raise UserError(f"{path}: {key} is {value}; give at least 0 and less than 1")
     return config
 
 
@@ -65,11 +69,12 @@ def _replace(config: dict, given: dict, source: str, place: str = "") -> None:
         name = f"{place}{key}"
         if key not in config:
             near = difflib.get_close_matches(str(key), map(str, config), 1)
-            raise UserError(f"{source}: there is no setting {name}" + f"; did you mean {place}{near[0]}?" * bool(near))
+            hint = f"did you mean {place}{near[0]}?" if near else f"there are {', '.join(map(str, config))}"
+            raise UserError(f"{source}: there is no setting {name}; {hint}")
         if isinstance(config[key], dict) and isinstance(value, dict):
             _replace(config[key], value, source, f"{name}.")
         elif (wanted := kind(config[key])) in (kind(value), kind(value).replace("whole ", "")):
-            config[key] = copy.deepcopy(value)
+            config[key] = float(value) if wanted == "number" else copy.deepcopy(value)
         else:
             hint = " (YAML takes 1e-4 for text: write 1.0e-4)" if wanted == "number" and kind(value) == "text" else ""
             raise UserError(f"{source}: {name} is {value!r}, which is {kind(value)}; give a {wanted}{hint}")

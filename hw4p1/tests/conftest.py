@@ -17,6 +17,13 @@ torch.set_num_threads(1)  # the tensors are tiny, and a second thread would only
 HW4P1 = Path(__file__).resolve().parent.parent
 
 
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """The course's own scripts, if they are put beside these, are run by themselves: python -m tests.<name>."""
+    if collection_path.suffix != ".py":
+        return None
+    return True if "\nfrom tests.testing_framework import" in collection_path.read_text("utf-8") else None
+
+
 @pytest.fixture(scope="session")
 def token_map() -> dict[str, str]:
     """The committed tokenizers."""

@@ -167,10 +167,10 @@ def test_a_stopped_training_says_how_to_go_on(here):
 
 def test_epochs_brings_its_schedule(here, capsys):
     write_data(here / "data")
-    assert run_lm.main(["train", "--config", "small.yaml", "--data", "data", "--epochs", "4", "--run", "four"]) == 0
-    used = yaml.safe_load((here / "expts" / "four" / "config.yaml").read_text())
+    assert run_lm.main(["train", "--config", "small.yaml", "--data", "data", "--epochs", "2", "--run", "two"]) == 0
+    used = yaml.safe_load((here / "expts" / "two" / "config.yaml").read_text())
     schedule = used["scheduler"]
-    assert (used["training"]["epochs"], schedule["warmup"]["epochs"], schedule["cosine"]["T_max"]) == (4, 1, 3)
+    assert (used["training"]["epochs"], schedule["warmup"]["epochs"], schedule["cosine"]["T_max"]) == (2, 0.5, 1.5)
     assert "note: the schedule" not in capsys.readouterr().out
 
 
@@ -220,6 +220,13 @@ def test_data_that_was_named_and_is_missing_is_an_error(here, capsys, arguments)
     ("model.num_heads=3", "d_model 16 does not divide into num_heads 3"),
     ("optimizer.name=lion", "optimizer.name 'lion': choose one of"),
     ("scheduler.name=steps", "scheduler.name 'steps': choose one of"),
+    ("a.b=1", "there is no setting a; there are Name, tokenization, data"),
+    ("model.dropout=1.5", "model.dropout is 1.5; give at least 0 and less than 1"),
+    ("loss.label_smoothing=-0.1", "loss.label_smoothing is -0.1; give at least 0"),
+    ("model.layer_drop_rate=1", "model.layer_drop_rate is 1.0; give"),
+    ("optimizer.adam.betas=[0.9]", "optimizer adam: list index out of range; correct it"),
+    ("scheduler.cosine.T_max=0.0", "scheduler cosine: T_max is 0.0 epochs, 0 steps; correct it"),
+    ("scheduler.warmup.epochs=-1", "warmup.epochs is -1.0 epochs, -1 steps; correct it"),
 ])  # fmt: skip
 def test_settings_that_cannot_be_used(here, capsys, setting, words):
     write_data(here / "data", (4, 2, 2))
@@ -257,14 +264,19 @@ def test_a_run_is_not_replaced_or_resumed_as_another(there, capsys):
     assert "trained_on" in fails(capsys, ["train", "--config", "small.yaml", "--data", "others", "--resume"])
 
 
-def test_a_checkpoint_of_another_shape_is_an_error(there, capsys):
-    best = run_lm.checkpoint_path("lm", "best-metric")
-    content = torch.load(best, weights_only=True)
-    content["config"]["model"]["d_ff"] = 48
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda c: c["config"]["model"].update(d_ff=48), "(32,) in the checkpoint, (48,) in the model"),
+    (lambda c: c["config"]["tokenization"].update(token_type="1k"), "made with 35 tokens, but the tokenizer 1k has"),
+    (lambda c: c["config"].pop("model"), "its configuration has no model; it is not of run_lm.py"),
+    (lambda c: c.update(model_state_dict={}), "nothing in it could be loaded"),
+])  # fmt: skip
+def test_a_checkpoint_that_does_not_fit_is_an_error(there, capsys, change, words):
+    content = torch.load(run_lm.checkpoint_path("lm", "best-metric"), weights_only=True)
+    change(content)
     odd = run_lm.checkpoint_path("odd", "best-metric")
-    odd.parent.mkdir(parents=True)
+    odd.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, odd)
-    assert "(32,) in the checkpoint, (48,) in the model" in fails(capsys, ["generate", "--run", "odd"])
+    assert words in fails(capsys, ["generate", "--run", "odd"])
 
 
 def test_other_errors_of_use(there, capsys):
@@ -272,6 +284,12 @@ def test_other_errors_of_use(there, capsys):
     assert "'5'" in fails(capsys, ["generate", "--prompt", "5 CATS"])
     assert "tokens, more than max_length" in fails(capsys, ["generate", "--prompt", "CAT " * 100])
     assert "gives the same text each time" in fails(capsys, ["generate", "--samples", "3"])
+    assert "--top-p 0.0: give more than 0" in fails(capsys, ["generate", "--method", "sample", "--top-p", "0"])
+    assert "temperature is nan; give more than 0" in fails(capsys, ["generate", "--temperature", "nan"])
+    assert "repeat_penalty is 0.0; give more than 0" in fails(capsys, ["generate", "--repeat-penalty", "0"])
+    assert "there is no folder gone" in fails(capsys, ["handin", "--out", "gone/h.tar"])
+    if not torch.cuda.is_available():
+        assert "PyTorch finds no GPU here" in fails(capsys, ["generate", "--device", "cuda"])
     long = write_data(there / "long", (1, 1, 2))
     np.save(long / "test" / "002.npy", np.array("A" * 200))
     message = fails(capsys, ["evaluate", "--data", "long"])

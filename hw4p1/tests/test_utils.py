@@ -98,6 +98,9 @@ def test_layer_decay(enabled, expected):
         ({"name": None}, "choose one of"),
         ({"lr": "1e-4"}, r"optimizer\.lr: '1e-4' is text .* 1\.0e-04"),
         ({"adam": {"betas": [0.9, "999e-3"]}}, r"optimizer\.adam\.betas\[1\]: '999e-3' is text"),
+        ({"param_groups": [{"patterns": "weight", "lr": 0.1}]}, "param_groups: .* patterns has to be a list"),
+        ({"param_groups": [3]}, "optimizer.param_groups: 3; "),
+        ({"param_groups": [{"patterns": ["0"], "lr": "low"}]}, "and lr a number"),
         ({"param_groups": [{"patterns": ["0"], "lr": "1e-5"}]}, r"optimizer\.param_groups\[0\]\.lr: '1e-5' is text"),
         ({"lr": -1}, "optimizer adam: Invalid learning rate"),
         ({"lr": None}, "optimizer adam: "),
@@ -165,6 +168,13 @@ def test_accumulation_does_not_stretch_the_schedule():
     halved = trace(create_scheduler(make_optimizer(), config, range(8), 2), 80)
     ragged = trace(create_scheduler(make_optimizer(), config, range(7), gradient_accumulation_steps=2), 80)
     assert halved == pytest.approx(whole[::2]) and ragged == halved
+
+
+def test_parts_of_an_epoch():
+    config = {"name": "cosine", "cosine": COSINE | {"T_max": 1.25}, "warmup": WARMUP | {"epochs": 0.5}}
+    found = trace(create_scheduler(make_optimizer(), config, range(8)), 15)
+    assert found[4] == max(found) == 5e-4  # after 4 steps of 8
+    assert found[9] == pytest.approx((5e-4 + 1e-8) / 2) and found[14] == pytest.approx(1e-8)  # half and all of 10
 
 
 def test_warm_restarts():

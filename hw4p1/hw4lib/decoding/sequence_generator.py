@@ -32,9 +32,10 @@ class SequenceGenerator:
     ) -> tuple[Tensor, Tensor]:
         """The most probable token at each step: prompts (B, L) -> sequences (B, L'), log-probabilities (B,).
 
-        Raises TypeError if x is no tensor; ValueError if it is not 2-D or too long, or a temperature is not positive.
+        Raises TypeError if x is no tensor; ValueError if it is not 2-D or too long, or if temperature or penalty is not
+        a positive number.
         """
-        self._check(x, temperature)
+        self._check(x, temperature, repeat_penalty)
 
         def adjust(logits: Tensor, sequences: Tensor) -> Tensor:
             return self._apply_repeat_penalty(logits, sequences, repeat_penalty) / temperature
@@ -85,7 +86,7 @@ class SequenceGenerator:
         cost, and gives way to better ones only. Where there are fewer than W sequences at all, the last is repeated
         with a log-probability of -inf. Raises as generate_greedy, and ValueError for a beam_width below 1.
         """
-        self._check(x, temperature)
+        self._check(x, temperature, repeat_penalty)
         if beam_width < 1:
             raise UserError(f"beam_width is {beam_width}; give at least 1")
         beams = x[:, None]  # (B, 1, L): the first step has but the prompt to go on from
@@ -147,16 +148,18 @@ class SequenceGenerator:
             logits = logits.masked_fill(outside.scatter(-1, order, outside), -math.inf)
         return logits
 
-    def _check(self, x: Tensor, temperature: float) -> None:
-        """Raise TypeError or ValueError for prompts or a temperature that make no sense."""
+    def _check(self, x: Tensor, temperature: float, repeat_penalty: float = 1.0) -> None:
+        """Raise TypeError or ValueError for prompts, a temperature or a penalty that make no sense."""
         if not isinstance(x, Tensor):
             raise TypeError(f"prompts are a {type(x).__name__}; give a tensor of ids (batch, length)")
         if x.dim() != 2:
             raise UserError(f"prompts have the shape {tuple(x.shape)}; give (batch, length)")
         if x.shape[1] > self.max_length:
             raise UserError(f"the prompt has {x.shape[1]} tokens, more than max_length {self.max_length}; cut it")
-        if temperature <= 0:
+        if not 0 < temperature < math.inf:
             raise UserError(f"temperature is {temperature}; give more than 0 (its limit at 0 is greedy decoding)")
+        if not 0 < repeat_penalty < math.inf:
+            raise UserError(f"repeat_penalty is {repeat_penalty}; give more than 0 (1 is none)")
 
     @staticmethod
     def post_process_sequence(seq: Tensor, tokenizer) -> Tensor | list[Tensor]:

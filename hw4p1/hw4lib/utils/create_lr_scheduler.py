@@ -36,8 +36,8 @@ def create_scheduler(
 
     `reduce_lr` is stepped once per epoch with a loss. `cosine` and `cosine_warm` are stepped after each step of
     the optimizer, of which an epoch has ceil(batches / gradient_accumulation_steps); the lengths in the
-    configuration are epochs. `warmup` comes before them and is linear. UserError (a ValueError) for what cannot
-    be used.
+    configuration are epochs, for `cosine` and `warmup` also parts of one. `warmup` comes before them and is
+    linear. UserError (a ValueError) for what cannot be used.
     """
     reject_text_numbers(scheduler_config, "scheduler")
     name = scheduler_config.get("name")
@@ -64,18 +64,25 @@ def _steps_per_epoch(train_loader: DataLoader, gradient_accumulation_steps: int)
     return math.ceil(len(train_loader) / gradient_accumulation_steps)
 
 
+def _in_steps(key: str, epochs: float, steps: int, least: int = 1) -> int:
+    length = round(epochs * steps)
+    if length < least:
+        raise ValueError(f"{key} is {epochs} epochs, {length} steps")
+    return length
+
+
 def _base_scheduler(optimizer: Optimizer, name: str, section: dict, steps: int) -> LRScheduler:
     """The schedule without warm-up, its lengths in steps."""
     if name == "reduce_lr":
         return ReduceLROnPlateau(optimizer, **section)
     if name == "cosine":
-        return CosineAnnealingLR(optimizer, **section | {"T_max": section["T_max"] * steps})
+        return CosineAnnealingLR(optimizer, **section | {"T_max": _in_steps("T_max", section["T_max"], steps)})
     return CosineAnnealingWarmRestarts(optimizer, **section | {"T_0": section["T_0"] * steps})
 
 
 def _after_warmup(optimizer: Optimizer, scheduler: LRScheduler, warmup: dict, steps: int) -> LRScheduler:
     """A linear rise over the first epochs, then the schedule; the schedule alone if there is no warm-up."""
-    length = warmup["epochs"] * steps if warmup["enabled"] else 0
+    length = _in_steps("warmup.epochs", warmup["epochs"], steps, least=0) if warmup["enabled"] else 0
     if length == 0:
         return scheduler
     rise = LinearLR(optimizer, warmup["start_factor"], warmup["end_factor"], total_iters=length)

@@ -36,7 +36,7 @@ def create_optimizer(model: nn.Module, opt_config: dict) -> optim.Optimizer:
         optimizer = optimizer_class(
             _groups(model, opt_config), lr=opt_config["lr"], weight_decay=opt_config["weight_decay"], **options
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, IndexError) as error:
         raise UserError(f"optimizer {name}: {error}; correct it in the configuration") from None
     _print_summary(optimizer)
     return optimizer
@@ -57,6 +57,9 @@ def _groups(model: nn.Module, opt_config: dict) -> list[dict]:
 def _rate(name: str, entries: list[dict], base: float) -> float:
     """The learning rate of a parameter: that of the first entry of `param_groups` which matches its name."""
     for entry in entries:
+        well_formed = isinstance(entry, dict) and isinstance(entry.get("patterns"), (list, type(None)))
+        if not well_formed or not isinstance(entry.get("lr", base), (int, float)):
+            raise UserError(f"optimizer.param_groups: {entry!r}; patterns has to be a list in it, and lr a number")
         if any(pattern in name for pattern in entry.get("patterns") or []):
             return _decayed(entry.get("lr", base), name, entry.get("layer_decay"))
     return base
