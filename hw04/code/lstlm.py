@@ -377,6 +377,18 @@ def last_rows(batch_sizes: Tensor) -> Tensor:
     return (batch_sizes.cumsum(0) - batch_sizes)[lengths - 1] + rank
 
 
+def places(batch_sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each packed row (R,) its position, and its story's rank, longest story first."""
+    positions = torch.arange(len(batch_sizes)).repeat_interleave(batch_sizes)
+    return positions, torch.arange(len(positions)) - (batch_sizes.cumsum(0) - batch_sizes)[positions]
+
+
+def mirrored(batch_sizes: Tensor) -> Tensor:
+    """For each packed row (R,) that of the same story which is as far from its other end."""
+    (positions, ranks), begins = places(batch_sizes), batch_sizes.cumsum(0) - batch_sizes
+    return begins[ranks.bincount()[ranks] - 1 - positions] + ranks
+
+
 def has_onednn(x: Tensor) -> bool:
     """Whether products of `x` go to oneDNN by hand. PyTorch gives float32 to MKL, which on AMD is half as fast."""
     return x.dtype == torch.float32 and x.device.type == "cpu" and torch.backends.mkldnn.is_available()
@@ -559,10 +571,17 @@ def earlier(rows: Tensor, initial: Tensor, batch_sizes: list[int]) -> list[Tenso
     return [initial, *(x[:b] for x, b in zip(rows.split(batch_sizes), batch_sizes[1:], strict=False))]
 
 
+def sinusoids(begin: int, count: int, size: int) -> Tensor:
+    """The encodings (count, size) of the positions from `begin` on (Vaswani et al. 2017, section 3.5)."""
+    positions, pairs = torch.arange(begin, begin + count)[:, None], torch.arange(0, size, 2, dtype=torch.float64)
+    angles = positions / 10000 ** (pairs / size)  # (count, size / 2)
+    return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)[:, :size]
+
+
 class State(NamedTuple):
     """What a story's past leaves to what follows: the LSTM's states and what attention looks back at."""
 
-    h: tuple[Tensor, ...]  # (B, N) of each layer
+    h: tuple[Tensor, ...]  # (B, N) of each layer, and of each direction of it
     c: tuple[Tensor, ...]  # (B, N)
     past: Tensor  # (B, P, N) all earlier outputs of the last layer; P is 0 without attention
     position: int  # how many tokens that was
@@ -585,17 +604,23 @@ class LSTMLM(nn.Module):
     "bilinear" and "additive" learn how well a state and an earlier one match. With `tie` the word vectors, all of them
     trained, are the output layer too, without bias (Press & Wolf 2017): what it gets, and so the last layer, has their
     size EDim (with attention [h ; c] has).
-    `precision` is the dtype of the large matrix products. `dropout` acts on the output of each LSTM layer.
+    `precision` is the dtype of the large matrix products. `dropout` acts on the output of each LSTM layer, if
+    `locked` in the same way at all positions of a story (Gal & Ghahramani 2016, Merity et al. 2018). `positions` adds
+    sinusoidal encodings to the word vectors. If `bidirectional` half of each layer reads from the end, and so sees the
+    token that is to be predicted: that is no language model.
     """
 
     def __init__(self, embeddings: Tensor, N: int, H: int, attention: str | None = None, dropout: float = 0.0,
                  precision: torch.dtype = torch.float32, cell: str = "lstm", finetune: bool = False,
-                 tie: bool = False):
+                 tie: bool = False, positions: bool = False, bidirectional: bool = False, locked: bool = False):
         super().__init__()
+        if attention and bidirectional:
+            raise UserError("-a with -bidirectional: attention looks back only; leave out one of them")
         V, edim = embeddings.shape
+        halves = "-a" if attention else "-bidirectional" if bidirectional else ""
         for flag, size in (("N", N), ("EDim", edim if tie else 0)):
-            if attention and size % 2:
-                raise UserError(f"-{flag} {size} with -a: attention halves the LSTM's size, so {flag} must be even")
+            if halves and size % 2:
+                raise UserError(f"-{flag} {size} with {halves}: it halves the LSTM's size, so {flag} must be even")
         learned = ~embeddings.any(1)
         learned[: len(SPECIAL)] = False
         spread = vector_spread(embeddings[3:])
@@ -607,11 +632,12 @@ class LSTMLM(nn.Module):
         learned[: len(SPECIAL)] = True
         self.register_buffer("learned", learned | finetune | tie)
         self.cell = cell
-        size, layers, make = N // 2 if attention else N, H - (tie and H > 1), getattr(nn, cell.upper())
-        n = (edim // 2 if attention else edim) if tie else size  # of the last layer
-        self.lstm = make(edim, size if H > 1 else n, layers, dropout=dropout if layers > 1 else 0.0)
-        self.last = make(size, n) if tie and H > 1 else None
-        self.dropout = nn.Dropout(dropout)
+        size, n = (x // 2 if halves else x for x in (N, edim if tie else N))  # of a layer, and of the last one
+        layers, make = H - (tie and H > 1), getattr(nn, cell.upper())
+        more = {"dropout": dropout if layers > 1 else 0.0, "bidirectional": bidirectional}
+        self.lstm = make(edim, size if H > 1 else n, layers, **more)
+        self.last = make(N if bidirectional else size, n, bidirectional=bidirectional) if tie and H > 1 else None
+        self.dropout, self.locked, self.positions = nn.Dropout(dropout), locked, positions
         self.output = nn.Linear(edim if tie else N, V)
         if tie:
             self.output.weight = self.embedding.weight
@@ -623,7 +649,7 @@ class LSTMLM(nn.Module):
         elif attention == "additive":
             self.W, self.U = (nn.Parameter(torch.randn(n, n) * 2 / n**0.5) for _ in "WU")
             self.v = nn.Parameter(torch.randn(n) / n**0.5)
-        self.initialise(spread)
+        self.initialise((spread**2 + positions / 2) ** 0.5)
 
     def initialise(self, spread: float) -> None:
         """Start where the gates feel their input: with PyTorch's small weights learning is some 40 steps behind.
@@ -633,7 +659,7 @@ class LSTMLM(nn.Module):
         """
         for layer, (w_ih, w_hh, b_ih, b_hh) in enumerate(self.layers()):
             N = w_hh.shape[1]
-            nn.init.normal_(w_ih, std=(2 if layer else 1 / spread) / w_ih.shape[1] ** 0.5)
+            nn.init.normal_(w_ih, std=(2 if layer > self.lstm.bidirectional else 1 / spread) / w_ih.shape[1] ** 0.5)
             nn.init.zeros_(b_ih)
             nn.init.zeros_(b_hh)
             if self.cell == "lstm":
@@ -641,7 +667,7 @@ class LSTMLM(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def layers(self) -> list[list[Tensor]]:
-        """w_ih, w_hh, b_ih, b_hh of each layer."""
+        """w_ih, w_hh, b_ih, b_hh of each layer; of its two directions, one after the other, if it has two."""
         return self.lstm.all_weights + (self.last.all_weights if self.last else [])
 
     def embed(self, tokens: Tensor) -> Tensor:
@@ -668,8 +694,11 @@ class LSTMLM(nn.Module):
         rows, _, order, back = (x.to(inputs.device) for x in packing)
         state = state or self.initial_state(len(inputs))
         words = self.embed(inputs.flatten()[rows])  # (R, EDim)
+        if self.positions:
+            T = inputs.shape[1]
+            words = words + sinusoids(state.position, T, words.shape[1]).to(words)[rows % T]
         hidden, h, c = self.run_cells(words, packing.batch_sizes, *([x[order] for x in xs] for xs in state[:2]))
-        hidden, past = self.dropout(hidden), state.past
+        hidden, past = self.drop(hidden, packing.batch_sizes), state.past
         if self.attention:
             padded = hidden.new_zeros(inputs.numel(), hidden.shape[1]).index_copy(0, rows, hidden)
             padded = padded.view(*inputs.shape, -1)  # (B, T, N/2)
@@ -687,17 +716,30 @@ class LSTMLM(nn.Module):
 
     def run_cells(self, data: Tensor, sizes: Tensor, h0: list[Tensor], c0: list[Tensor]):
         """Packed rows (R, EDim), sizes[t] for position t, and states (B, N) -> (R, N), and the states at the end."""
-        if data.device.type != "cpu":
+        if self.lstm.bidirectional:  # what follows these rows is not known: that direction begins here, with zeros
+            h0[1::2], c0[1::2] = ([torch.zeros_like(x) for x in xs[1::2]] for xs in (h0, c0))
+        if data.device.type != "cpu" and not (self.locked and self.training):
             return self.run_cudnn(data, sizes, h0, c0)
         final_h, final_c, more = [], [], (sizes.tolist(), last_rows(sizes), torch.is_grad_enabled())
-        for layer, (weights, h, c) in enumerate(zip(self.layers(), h0, c0, strict=True)):
-            if layer:
-                data = self.dropout(data)
-            sums, w_hh = self.input_sums(self.cast(data), *map(self.cast, weights))
-            data, c = PackedLayer.apply(CELLS[self.cell], sums, w_hh, self.cast(h), c, *more)
-            final_h.append(data[more[1]].to(c.dtype))
-            final_c.append(c)
+        ways = [slice(None), mirrored(sizes)][: 1 + self.lstm.bidirectional]
+        layers = zip(self.layers(), h0, c0, strict=True)
+        for layer in range(len(h0) // len(ways)):
+            data, outputs = self.cast(self.drop(data, sizes) if layer else data), []
+            for way in ways:
+                weights, h, c = next(layers)
+                sums, w_hh = self.input_sums(data[way], *map(self.cast, weights))
+                hidden, c = PackedLayer.apply(CELLS[self.cell], sums, w_hh, self.cast(h), c, *more)
+                outputs.append(hidden[way])
+                final_h.append(hidden[more[1]].to(c.dtype))
+                final_c.append(c)
+            data = torch.cat(outputs, 1) if len(ways) > 1 else hidden
         return data, final_h, final_c
+
+    def drop(self, data: Tensor, sizes: Tensor) -> Tensor:
+        """Dropout of packed rows (R, n); if `locked`, of the same columns at all positions of a story."""
+        if not (self.locked and self.training):
+            return self.dropout(data)
+        return data * self.dropout(data.new_ones(int(sizes[0]), data.shape[1]))[places(sizes)[1]]
 
     def input_sums(self, data: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor]:
         """What the inputs (R, EDim or N) and biases of a layer give to the sums of its cells, and w_hh."""
@@ -713,7 +755,7 @@ class LSTMLM(nn.Module):
         with torch.autocast(data.device.type, self.precision, enabled=self.precision != torch.float32):
             for layers in filter(None, (self.lstm, self.last)):
                 data = self.dropout(data) if h else data
-                part = slice(len(h), len(h) + layers.num_layers)
+                part = slice(len(h), len(h) + layers.num_layers * (1 + layers.bidirectional))
                 start = torch.stack(h0[part]), torch.stack(c0[part])
                 (data, *_), end = layers(PackedSequence(data, sizes), start if lstm else start[0])
                 h.extend(end[0] if lstm else end)
@@ -984,6 +1026,8 @@ def train_here(args: argparse.Namespace) -> None:
     if sample:
         print(sample)
     token2idx, embeddings, config = training_vocabulary(args)
+    if config.bidirectional:
+        print(SEES_AHEAD)
     stories = tokenize_corpus(args.train_corpus, token2idx, args.stories, config.cased)
     valid = tokenize_corpus(args.valid_corpus, token2idx, args.stories, config.cased)
     model = config.build(embeddings, precision).to(device)
@@ -1335,6 +1379,8 @@ class Stepper:
     def __call__(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """The scores (K, V) after one more token (K,) of each of K stories, and their state."""
         x, hs, cs, past = self.model.embedding.weight[tokens], [], [], state.past  # (K, EDim)
+        if self.model.positions:
+            x = x + sinusoids(state.position, 1, x.shape[1]).to(x)
         for weights, h, c in zip(self.layers, state.h, state.c, strict=True):
             sums = product(self.model.cast(torch.cat([x, h], 1)), *weights).to(c.dtype)  # (K, SN)
             x, c_next = torch.empty_like(h), torch.empty_like(c)  # (K, N)
@@ -1521,9 +1567,18 @@ def describe_unknown(word: str, vocabulary: list[str]) -> str:
     return f"[{printable(word)} is unknown{''.join(', like ' + printable(other) for other in near)}]"
 
 
+def load_generator(args: argparse.Namespace) -> "Loaded":
+    """`load_model`, of one that can generate. Raises UserError if it cannot."""
+    loaded = load_model(args, choose_precision(args.precision, choose_device(args.device), generating=True))
+    if loaded.config.bidirectional:
+        raise UserError(f"{args.model}: a -bidirectional model has to see what comes next, so it cannot say it; "
+                        "train one without")
+    return loaded
+
+
 def use(args: argparse.Namespace) -> None:
     """Show the most probable next tokens after what the person types."""
-    loaded = load_model(args, choose_precision(args.precision, choose_device(args.device), generating=True))
+    loaded = load_generator(args)
     for text in read_prompts(args, "words> "):
         ids = encode([understand(text, loaded, args.json)], loaded.token2idx)[0][:-1]
         probs = next_token_probabilities(loaded.model, [ids], args.sampling, Memory())[0]
@@ -1543,7 +1598,7 @@ def use(args: argparse.Namespace) -> None:
 
 def prompt(args: argparse.Namespace) -> None:
     """Continue what the person types, `-samples` times, as readable text that appears as it is generated."""
-    loaded = load_model(args, choose_precision(args.precision, choose_device(args.device), generating=True))
+    loaded = load_generator(args)
     for text in read_prompts(args, "prompt> "):
         words = understand(text, loaded, args.json)
         seed, ids = choose_seed(args), encode([words], loaded.token2idx)[0][:-1]
@@ -1658,6 +1713,9 @@ def looping(ids: list[int], longest: int = 50) -> int:
 # ---- Evaluation -----------------------------------------------------------------------------------------------------
 
 
+SEES_AHEAD = "note: a -bidirectional model sees the tokens that it predicts; these perplexities are no language model's"
+
+
 def score_corpus(loaded: "Loaded", path: Path, how: str, batch_size: int) -> dict:
     """Nats per token, perplexity, bits per character and more of a corpus file, under a loaded model.
 
@@ -1684,6 +1742,8 @@ def evaluate(args: argparse.Namespace) -> None:
     loaded = load_model(args, choose_precision(args.precision, choose_device(args.device)))
     if not args.test_corpus and (sample := fill_corpora(args, loaded.facts["sample"])):
         print(sample)
+    if loaded.config.bidirectional:
+        print(SEES_AHEAD)
     paths = args.test_corpus or [args.valid_corpus, args.train_corpus]
     if missing := [path for path in paths if not path.exists()]:
         raise UserError(f"{missing[0]}: no such file; give other paths with -test_corpus")
@@ -1717,12 +1777,16 @@ class Config:
     a: str | None = None
     dropout: float = 0.0
     cased: bool = False
+    locked: bool = False
     finetune: bool = False
     tie: bool = False
+    positions: bool = False
+    bidirectional: bool = False
 
     def build(self, embeddings: Tensor, precision: torch.dtype) -> LSTMLM:
         """A model of this shape, its weights drawn at random."""
-        switches = {name: getattr(self, name) for name in ("dropout", "cell", "finetune", "tie")}
+        names = ("dropout", "locked", "cell", "finetune", "tie", "positions", "bidirectional")
+        switches = {name: getattr(self, name) for name in names}
         return LSTMLM(embeddings, self.N, self.H, self.a, precision=precision, **switches)
 
 
@@ -1875,7 +1939,7 @@ def load_model(args: argparse.Namespace, precision: torch.dtype = torch.float32)
         raise UserError(f"{path}: damaged ({reason}); train it again with -train") from None
     for name, value in asdict(config).items():
         asked = getattr(args, name, None)
-        if asked is not None and name != "dropout" and asked != value:
+        if asked is not None and name not in ("dropout", "locked") and asked != value:
             raise UserError(f"-{name} {asked}: the model {path} has {value}; leave the flag out, or train again")
     token2idx = {word: i for i, word in enumerate(words)}
     return Loaded(model.to(device).eval(), config, words, token2idx, facts)
@@ -1893,7 +1957,7 @@ def check_content(config: dict, words: list[str], weights: dict[str, Tensor], fa
     if weights["embedding.weight"].shape != (len(words), config["EDim"]):
         raise ValueError("its words do not match its weights")
     layers = sum("weight_ih_l" in name for name in weights)
-    if config["H"] != layers:  # before that many are built
+    if config["H"] * (1 + config["bidirectional"]) != layers:  # before that many are built
         raise ValueError("its layers do not match its weights")
     for name, tensor in weights.items():
         if not tensor.isfinite().all():
@@ -2060,9 +2124,13 @@ def add_model_and_file_flags(p: Parser) -> None:
         "dot (default none)")
     add("-EDim", type=positive, help="learn word vectors of this size, without GloVe (default GloVe's size, else 100)")
     add("-dropout", type=float, help="share of each layer's outputs dropped in training (default 0)")
+    add("-locked", action="store_true", default=None, help="drop the same all through a story (default anew each time)")
     add("-finetune", action="store_true", default=None, help="train GloVe's vectors too (default not)")
     add("-tie", action="store_true", default=None, help="word vectors, fine-tuned, are the output layer too, and the "
         "last layer has their size (default not)")
+    add("-positions", action="store_true", default=None, help="add sinusoidal encodings to word vectors (default not)")
+    add("-bidirectional", action="store_true", default=None, help="half of each layer reads from the end and sees what "
+        "is to be predicted: no language model, an experiment (default not)")
     add("-cased", action="store_true", default=None, help="keep upper case (default all lower case)")
     add("-glove_only", action="store_true", help="a word without a GloVe vector is <unk> (default it learns one)")
     add = p.add_argument_group("files (defaults are beside lstlm.py or in ../data, from whatever folder)").add_argument

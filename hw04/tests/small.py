@@ -8,6 +8,11 @@ KINDS = {  # of models: the switches of LSTMLM
     "plain": {}, "attention": {"attention": "dot"}, "gru": {"cell": "gru"}, "rnn": {"cell": "rnn"},
     "gru-attention": {"attention": "dot", "cell": "gru"}, "bilinear": {"attention": "bilinear"},
     "additive": {"attention": "additive"}, "tied": {"tie": True}, "tied-attention": {"attention": "dot", "tie": True},
+    "positions": {"positions": True},
+}
+ALL_KINDS = {
+    **KINDS, "bidirectional": {"bidirectional": True},
+    "tied-bidirectional-gru": {"bidirectional": True, "tie": True, "cell": "gru"},
 }
 
 

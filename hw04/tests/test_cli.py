@@ -195,6 +195,19 @@ def test_other_models_train_are_stored_and_generate(call, folder, corpora, flags
     check_error(call("-use", *other, "-model", model, "-text", "the"), " ".join(map(str, other)))
 
 
+def test_a_bidirectional_model_trains_but_does_not_generate(call, folder, corpora):
+    model = folder / "bi.pt"
+    done = call("-train", *corpora, *SMALL, "-E", 1, "-bidirectional", "-locked", "-dropout", 0.1, "-model", model)
+    assert done.returncode == 0
+    assert "no language model" in done.stdout
+    for mode in ("-use", "-prompt"):
+        check_error(call(mode, "-model", model, "-text", "the"), "bi.pt", "-bidirectional")
+    done = call("-evaluate", "-model", model, *corpora)
+    assert done.returncode == 0
+    assert "no language model" in done.stdout
+    check_error(call("-evaluate", "-positions", "-model", model, *corpora), "-positions True", "has False")
+
+
 def test_continue_ends_for_one_of_its_three_reasons(call, folder):
     loop = call("-prompt", "-greedy", "-continue", "-fpenalty", "-2", "-max_tokens", 9, "-model", folder / "m.pt",
                "-text", "the the the", "-json")
@@ -283,6 +296,10 @@ def test_the_embedded_sample_stands_in_and_says_so(tmp_path):
     [
         (["-fpenalty", "3"], ["-fpenalty 3.0", "-2 to 2"]),
         (["-N", "7", "-a"], ["-N 7", "even"]),
+        (["-bidirectional", "-a"], ["-a", "-bidirectional"]),
+        (["-tie", "-EDim", "9", "-a"], ["-EDim 9", "even"]),
+        (["-emb_lr", "0"], ["-emb_lr 0.0"]),
+        (["-weight_decay", "-1"], ["-weight_decay -1.0"]),
         (["-H", "0"], ["-H", "at least 1"]),
         (["-top_p", "0"], ["-top_p 0.0"]),
         (["-lr", "0"], ["-lr 0.0"]),

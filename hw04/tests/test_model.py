@@ -21,7 +21,7 @@ from lstlm import (
     summed_nats,
     train_step,
 )
-from small import KINDS, make_model, make_stories
+from small import ALL_KINDS, KINDS, make_model, make_stories
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -46,7 +46,14 @@ def reference_attention(model: LSTMLM, hidden: torch.Tensor) -> torch.Tensor:
 
 def reference_logits(model: LSTMLM, story: list[int]) -> torch.Tensor:
     """Scores (T, V) of one story through nn.LSTM itself and the reference attention."""
-    hidden, _ = model.lstm(model.embed(torch.tensor(story[:-1]))[:, None])
+    words = model.embed(torch.tensor(story[:-1]))
+    if model.positions:
+        size = words.shape[1]
+        words = words + torch.tensor([
+            [(math.cos if i % 2 else math.sin)(t / 10000 ** (i // 2 * 2 / size)) for i in range(size)]
+            for t in range(len(words))
+        ], dtype=words.dtype)
+    hidden, _ = model.lstm(words[:, None])
     hidden = (model.last(hidden)[0] if model.last else hidden)[:, 0]
     if model.attention:
         hidden = torch.cat([hidden, reference_attention(model, hidden)], 1)
@@ -63,14 +70,18 @@ def gradients(model, loss):
     return torch.autograd.grad(loss, list(model.parameters()))
 
 
-def test_logits_equal_the_reference_one_story_at_a_time(model, stories):
+@pytest.mark.parametrize("kind", ALL_KINDS.values(), ids=ALL_KINDS)
+def test_logits_equal_the_reference_one_story_at_a_time(kind, stories):
+    model = make_model(**kind)
     inputs, _, lengths = collate_stories(stories)
     logits = model(inputs, lengths)
     for row, story in enumerate(stories):
         torch.testing.assert_close(logits[row, : len(story) - 1], reference_logits(model, story), rtol=0, atol=1e-12)
 
 
-def test_gradients_equal_those_of_the_reference(model, stories):
+@pytest.mark.parametrize("kind", ALL_KINDS.values(), ids=ALL_KINDS)
+def test_gradients_equal_those_of_the_reference(kind, stories):
+    model = make_model(**kind)
     loss = sum(
         F.cross_entropy(reference_logits(model, story), torch.tensor(story[1:]), reduction="sum") for story in stories
     )
@@ -83,7 +94,7 @@ def test_gradients_equal_those_of_the_reference(model, stories):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("H", [1, 3])
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS.values(), ids=ALL_KINDS)
 def test_a_training_step_is_that_of_plain_cross_entropy(kind, H, dropout, dtype, stories):
     model = make_model(H=H, dropout=dropout, dtype=dtype, **kind).train()
     before = [p.detach().clone() for p in model.parameters()]
@@ -278,6 +289,39 @@ def test_rows_of_given_vectors_stay_bit_equal_and_the_others_train(model, storie
     assert moved[:2].all()  # <unk> and <bos>; <eos> is never an input
 
 
+def test_a_bidirectional_model_sees_its_target():
+    """The leak: of words drawn at random, which nobody can predict, it soon knows all; the honest model none."""
+    words, stories = 20, make_stories([12] * 200, 23)
+    unseen = make_stories([12] * 20, 23, seed=1)
+    inputs, _, lengths = collate_stories(stories[:1])
+    changed = inputs.clone()
+    changed[0, 5] = 3 + (inputs[0, 5] - 2) % words
+    nats = {}
+    for bidirectional in (False, True):
+        model = make_model(V=23, N=32, H=1, dtype=torch.float32, bidirectional=bidirectional)
+        seen = (model(changed, lengths) != model(inputs, lengths))[0, 4].any()  # position 4 is to predict token 5
+        assert seen == bidirectional
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+        for _ in range(100):
+            train_step(Nats(model), optimizer, pieces(stories, 512))
+        nats[bidirectional] = compute_loss(model, unseen, 20)
+    assert nats[False] > 12 / 13 * math.log(words)  # the end is no surprise
+    assert nats[True] < 0.2 * math.log(words)
+
+
+def test_locked_dropout_drops_the_same_columns_all_through_a_story(stories):
+    model = make_model(dropout=0.5, locked=True).train()
+    packing = pack(torch.tensor([len(story) - 1 for story in stories]))
+    kept = model.drop(torch.ones(len(packing.data), 50), packing.batch_sizes)
+    padded, _ = pad_packed_sequence(packing._replace(data=kept), batch_first=True)
+    masks = {tuple(story[0].tolist()) for story in padded}
+    assert all(torch.equal(row, story[0]) for story, n in zip(padded, map(len, stories), strict=True)
+               for row in story[: n - 1])
+    assert len(masks) == len(stories)
+    assert {value for mask in masks for value in mask} == {0.0, 2.0}
+    assert torch.equal(model.eval().drop(kept, packing.batch_sizes), kept)
+
+
 def test_a_tied_output_layer_is_the_embedding_matrix_and_the_last_layer_has_its_size():
     for attention, last in ((None, 8), ("dot", 4)):
         tied, plain = (make_model(attention, tie=tie) for tie in (True, False))
@@ -292,8 +336,9 @@ def test_a_tied_output_layer_is_the_embedding_matrix_and_the_last_layer_has_its_
         LSTMLM(torch.randn(20, 9), 12, 2, "dot", tie=True)
 
 
-def test_cudnn_path_on_the_cpu_gives_the_same(model, stories):
-    batch = collate_stories(stories)
+@pytest.mark.parametrize("kind", ALL_KINDS.values(), ids=ALL_KINDS)
+def test_cudnn_path_on_the_cpu_gives_the_same(kind, stories):
+    model, batch = make_model(**kind), collate_stories(stories)
     expected, state = summed_nats(model, *batch)
     model.run_cells = model.run_cudnn  # float32 or float64 and no autocast: nn.LSTM itself
     ours, ours_state = summed_nats(model, *batch)

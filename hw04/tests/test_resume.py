@@ -23,11 +23,12 @@ def folder(tmp_path):
 
 
 def flags(folder, name: str) -> list[str]:
-    """A command of 12 steps with everything on that is random or carried over: dropout, attention, bfloat16, pieces."""
+    """A command of 12 steps with everything on that is random, or carried over pieces, or in the optimizer."""
     corpus = str(folder / "corpus")
-    return ["-train", "-train_corpus", corpus, "-valid_corpus", corpus, "-H", "2", "-N", "8", "-EDim", "5", "-E", "3",
-            "-B", "4", "-a", "-dropout", "0.3", "-bptt", "3", "-precision", "bf16", "-valid_every", "3", "-lr", "0.05",
-            "-model", str(folder / f"{name}.pt")]
+    return ["-train", "-train_corpus", corpus, "-valid_corpus", corpus, "-H", "2", "-N", "8", "-EDim", "6", "-E", "3",
+            "-B", "4", "-a", "additive", "-dropout", "0.3", "-locked", "-bptt", "3", "-precision", "bf16",
+            "-valid_every", "3", "-lr", "0.05", "-emb_lr", "0.02", "-weight_decay", "0.1", "-schedule", "cosine",
+            "-tie", "-positions", "-model", str(folder / f"{name}.pt")]
 
 
 def outcome(folder, name: str):
