@@ -65,6 +65,7 @@ HW04 = Path(__file__).resolve().parent.parent
 DATA = HW04 / "data"
 ROWS = 1024  # stories x positions that evaluation and reading compute at a time, with the state carried over
 ROUNDS = 20  # of -continue
+TOKENIZERS = ("words", "bpe")
 ATTENTION = ("dot", "bilinear", "additive")
 ADDITIVE = 1 << 23  # sums that additive attention has in memory at a time
 
@@ -204,16 +205,19 @@ def read_stories(path: str | Path, how: str = "auto", cased: bool = False) -> li
 
 def build_vocab_and_embeddings(
     embeddings_file: str | Path | None, corpus_file: str | Path, vsize: int, *, edim: int = 100,
-    glove_only: bool = False, how: str = "auto", cased: bool = False,
+    glove_only: bool = False, how: str = "auto", cased: bool = False, pieces: "Pieces | None" = None,
 ) -> tuple[dict[str, int], Tensor, int]:
     """The `vsize` most frequent tokens of the training corpus and their GloVe vectors.
 
     Returns token -> id, embeddings (V, EDim), EDim. Ids 0 to 2 are `<unk>`, `<bos>`, `<eos>`; words follow by
     falling frequency. A word without a GloVe vector has an all-zero row, or is left out if `glove_only`.
     Without `embeddings_file` all words have one, of size `edim`. The row of `<unk>` is the mean of the words'
-    vectors; those of `<bos>` and `<eos>` are drawn with the same spread (torch's global random state).
+    vectors; those of `<bos>` and `<eos>` are drawn with the same spread (torch's global random state). With `pieces`
+    all of these stand in place of words.
     """
-    counts = Counter(token for story in read_stories(corpus_file, how, cased) for token in story)
+    counts = Counter(token for story in cut(read_stories(corpus_file, how, cased), pieces) for token in story)
+    if pieces:
+        counts.update(dict.fromkeys(sorted(pieces.tokenizer.get_vocab()), 0))
     for token in SPECIAL:
         del counts[token]
     words = [word for word, _ in counts.most_common(vsize)]
@@ -302,15 +306,72 @@ def glove_key(path: Path, words: list[str]) -> bytes:
     return hashlib.sha256(repr((size, path.stat().st_mtime_ns, ends, words)).encode()).digest()
 
 
+class Pieces:
+    """Byte-pair encoding (Sennrich et al. 2016) with the library `tokenizers`, made from its JSON.
+
+    A token is cut into pieces, of which the first begins with START. Single bytes are pieces, so nothing is unknown.
+    """
+
+    START = "Ġ"  # how byte-level encodings write a space
+
+    def __init__(self, text: str):
+        self.text, self.tokenizer = text, Pieces.library().Tokenizer.from_str(text)
+
+    @staticmethod
+    def library():
+        """The module. Raises UserError if it is not installed."""
+        try:
+            import tokenizers
+        except ModuleNotFoundError:
+            raise UserError("-tokenizer bpe needs a package: pip install tokenizers") from None
+        return tokenizers
+
+    @staticmethod
+    def learned(stories: list[list[str]], size: int) -> "Pieces":
+        """An encoding of `size` pieces, or fewer if that is all there are, from a corpus."""
+        if size < 256:
+            raise UserError(f"-VSize {size} with -tokenizer bpe: it begins with the 256 bytes, so give at least 256")
+        library = Pieces.library()
+        tokenizer, level = library.Tokenizer(library.models.BPE()), library.pre_tokenizers.ByteLevel
+        tokenizer.pre_tokenizer = level(add_prefix_space=True, use_regex=False)
+        tokenizer.decoder = library.decoders.ByteLevel()
+        more = {"initial_alphabet": level.alphabet(), "show_progress": False}
+        tokenizer.train_from_iterator(stories, library.trainers.BpeTrainer(vocab_size=size, **more))
+        return Pieces(tokenizer.to_str())
+
+    def cut(self, stories: list[list[str]]) -> list[list[str]]:
+        """Stories of tokens -> stories of pieces."""
+        return [self.tokenizer.encode(story, is_pretokenized=True).tokens for story in stories]
+
+    def join(self, pieces: Iterable[str]) -> Iterator[str]:
+        """Pieces -> tokens, each as soon as it is known to be whole."""
+        token = []
+        for piece in itertools.chain(pieces, [self.START]):
+            if piece.startswith(self.START) and (text := self.spell(token).strip()):
+                yield text
+            token = [piece] if piece.startswith(self.START) else [*token, piece]
+
+    def spell(self, pieces: list[str]) -> str:
+        """The characters of pieces; U+FFFD for bytes that are none."""
+        return self.tokenizer.decoder.decode(pieces)
+
+
+def cut(stories: list[list[str]], pieces: Pieces | None) -> list[list[str]]:
+    """Stories of tokens -> stories of what the model knows: pieces, or the tokens themselves."""
+    return pieces.cut(stories) if pieces else stories
+
+
 def encode(stories: list[list[str]], token2idx: dict[str, int]) -> list[list[int]]:
     """Stories of tokens -> stories of ids, `<bos> ... <eos>`; a token not in the vocabulary becomes `<unk>`."""
     get = token2idx.get
     return [[BOS, *(get(token, UNK) for token in story), EOS] for story in stories]
 
 
-def tokenize_corpus(corpus_file: str | Path, token2idx: dict[str, int], how="auto", cased=False) -> list[list[int]]:
+def tokenize_corpus(
+    corpus_file: str | Path, token2idx: dict[str, int], how="auto", cased=False, pieces: Pieces | None = None,
+) -> list[list[int]]:
     """The stories of a corpus file, each a list of ids `<bos> ... <eos>`."""
-    return encode(read_stories(corpus_file, how, cased), token2idx)
+    return encode(cut(read_stories(corpus_file, how, cased), pieces), token2idx)
 
 
 # ---- Minibatches ----------------------------------------------------------------------------------------------------
@@ -1025,13 +1086,15 @@ def train_here(args: argparse.Namespace) -> None:
     sample = fill_corpora(args)
     if sample:
         print(sample)
-    token2idx, embeddings, config = training_vocabulary(args)
+    token2idx, embeddings, config, pieces = training_vocabulary(args)
     if config.bidirectional:
         print(SEES_AHEAD)
-    stories = tokenize_corpus(args.train_corpus, token2idx, args.stories, config.cased)
-    valid = tokenize_corpus(args.valid_corpus, token2idx, args.stories, config.cased)
+    stories, valid = (tokenize_corpus(path, token2idx, args.stories, config.cased, pieces)
+                      for path in (args.train_corpus, args.valid_corpus))
     model = config.build(embeddings, precision).to(device)
-    run = Run(args, model, config, list(token2idx), describe_training(args, precision, sample))
+    facts = describe_training(args, precision, sample)
+    facts["pieces"] = hashlib.sha256(pieces.text.encode()).hexdigest()[:16] if pieces else ""
+    run = Run(args, model, config, list(token2idx), facts, pieces)
     tokens = sum(len(story) - 1 for story in stories)
     print(f"{len(stories):,} stories, {tokens:,} target tokens; valid {sum(len(s) - 1 for s in valid):,}; "
           f"{sum(p.numel() for p in model.parameters()):,} parameters on {device} in {precision}".replace("torch.", ""))
@@ -1100,8 +1163,10 @@ class Run:
     NUMBERS = ("epoch", "done", "step", "seen", "nats", "tokens", "best", "best_epoch", "records", "logged",
                "skipped", "in_a_row")
 
-    def __init__(self, args: argparse.Namespace, model: LSTMLM, config: "Config", words: list[str], facts: dict):
+    def __init__(self, args: argparse.Namespace, model: LSTMLM, config: "Config", words: list[str], facts: dict,
+                 pieces: Pieces | None = None):
         self.args, self.model, self.config, self.words, self.facts = args, model, config, words, facts
+        self.pieces = pieces.text if pieces else ""
         self.optimizer = make_optimizer(model, args)
         rank, processes = place()
         self.first = rank == 0  # of the processes; it alone writes files
@@ -1176,7 +1241,7 @@ class Run:
         facts = {**self.facts, "epoch": self.epoch, "step": self.step, "valid_nats": valid}
         with self.surviving(self.args.model):
             if self.first:
-                save_model(self.args.model, self.model, self.config, self.words, facts)
+                save_model(self.args.model, self.model, self.config, self.words, facts, self.pieces)
             self.best, self.best_epoch = valid, self.epoch
             return True
         return False
@@ -1553,10 +1618,10 @@ def printable(text: str) -> str:
 
 def understand(text: str, loaded: "Loaded", quiet: bool) -> list[str]:
     """The tokens of a typed text; shows the last ones, an unknown one with the nearest word of the vocabulary."""
-    words = tokenize_text(text, loaded.config.cased)
+    words = cut([tokenize_text(text, loaded.config.cased)], loaded.pieces)[0]
     if not quiet:
         known, shown = loaded.token2idx, words[-60:]
-        shown = [printable(word) if word in known else describe_unknown(word, loaded.words) for word in shown]
+        shown = [loaded.shown(word) if word in known else describe_unknown(word, loaded.words) for word in shown]
         print(f"tokens: {'... ' * (len(words) > 60)}{' '.join(shown)}" if words else "no words: starting from <bos>")
     return words
 
@@ -1589,11 +1654,11 @@ def use(args: argparse.Namespace) -> None:
             print(to_json(record), file=args.out, flush=True)
             continue
         generator = torch.Generator().manual_seed(seed := choose_seed(args))
-        picked = printable(loaded.words[choose(probs, args.sampling, generator)])
+        picked = loaded.shown(loaded.words[choose(probs, args.sampling, generator)])
         how = "" if args.sampling.is_greedy() else f"   (drawn with -seed {seed}; :greedy takes the most probable)"
         print(f"next:   {picked}{how}")
         for word, p in best:
-            print(f"  {printable(word):>14} {p:6.1%} {'█' * round(40 * p)}".rstrip())
+            print(f"  {loaded.shown(word):>14} {p:6.1%} {'█' * round(40 * p)}".rstrip())
 
 
 def prompt(args: argparse.Namespace) -> None:
@@ -1674,7 +1739,7 @@ def tell(args: argparse.Namespace, loaded: "Loaded", words: list[str], story: Gr
 
     text, column = "", 0
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
-    for piece in detokenized(told(), loaded.config.cased):
+    for piece in detokenized(loaded.join(told()), loaded.config.cased):
         text += piece
         if not args.json:
             column = print_folded(printable(piece), column, width)
@@ -1724,12 +1789,13 @@ def score_corpus(loaded: "Loaded", path: Path, how: str, batch_size: int) -> dic
     """
     # YOUR CODE HERE: BEGIN (7)
     stories = read_stories(path, how, loaded.config.cased)
-    ids = encode(stories, loaded.token2idx)
+    tokens = cut(stories, loaded.pieces)
+    ids = encode(tokens, loaded.token2idx)
     started = time.perf_counter()
     nats = compute_loss(loaded.model, ids, batch_size, progress=True)
     seconds = time.perf_counter() - started
+    unknown = [word for story in tokens for word in story if word not in loaded.token2idx or word == SPECIAL[UNK]]
     tokens = sum(len(story) - 1 for story in ids)
-    unknown = [word for story in stories for word in story if word not in loaded.token2idx or word == SPECIAL[UNK]]
     characters = sum(len(" ".join(story)) + 1 for story in stories)
     bits = nats * tokens / math.log(2) + math.log2(27) * sum(map(len, unknown))
     return {"mode": "evaluate", "corpus": str(path), "nats": nats, "ppl": safe_exp(nats), "bpc": bits / characters,
@@ -1777,6 +1843,7 @@ class Config:
     a: str | None = None
     dropout: float = 0.0
     cased: bool = False
+    tokenizer: str = "words"
     locked: bool = False
     finetune: bool = False
     tie: bool = False
@@ -1798,6 +1865,15 @@ class Loaded(NamedTuple):
     words: list[str]  # id -> token
     token2idx: dict[str, int]
     facts: dict  # how it was trained
+    pieces: Pieces | None
+
+    def shown(self, token: str) -> str:
+        """How a token or piece is shown to a person, with a bar for the space before it if it is a piece."""
+        return printable(self.pieces.spell([token]).replace(" ", "▁") if self.pieces else token)
+
+    def join(self, tokens: Iterable[str]) -> Iterable[str]:
+        """Tokens made of pieces, or as they are."""
+        return self.pieces.join(tokens) if self.pieces else tokens
 
 
 def atomic_write(path: Path, write, keep: Path | None = None) -> None:
@@ -1883,10 +1959,11 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def save_model(path: Path, model: LSTMLM, config: Config, words: list[str], facts: dict) -> None:
+def save_model(path: Path, model: LSTMLM, config: Config, words: list[str], facts: dict,
+               pieces: str = "") -> None:
     """Write a checkpoint: tensors, numbers and strings only, so that reading it can run no code."""
     content = {"format": MODEL, "version": VERSION, "config": asdict(config), "words": words, "facts": facts,
-               "weights": {name: tensor.cpu() for name, tensor in model.state_dict().items()}}
+               "pieces": pieces, "weights": {name: tensor.cpu() for name, tensor in model.state_dict().items()}}
     atomic_write(path, lambda file: torch.save(content, file))
 
 
@@ -1934,6 +2011,11 @@ def load_model(args: argparse.Namespace, precision: torch.dtype = torch.float32)
         config = check_content(config, words, weights, facts)
         model = config.build(weights["embedding.weight"].float(), precision)
         model.load_state_dict(weights)
+        pieces = Pieces(content["pieces"]) if config.tokenizer == "bpe" else None
+        if pieces and not {*words[3:]} <= {*pieces.tokenizer.get_vocab()}:
+            raise ValueError("its words are not its pieces")
+    except UserError:
+        raise
     except Exception as error:
         reason = printable(" ".join(str(error).split()))[:200]
         raise UserError(f"{path}: damaged ({reason}); train it again with -train") from None
@@ -1942,16 +2024,16 @@ def load_model(args: argparse.Namespace, precision: torch.dtype = torch.float32)
         if asked is not None and name not in ("dropout", "locked") and asked != value:
             raise UserError(f"-{name} {asked}: the model {path} has {value}; leave the flag out, or train again")
     token2idx = {word: i for i, word in enumerate(words)}
-    return Loaded(model.to(device).eval(), config, words, token2idx, facts)
+    return Loaded(model.to(device).eval(), config, words, token2idx, facts, pieces)
 
 
 def check_content(config: dict, words: list[str], weights: dict[str, Tensor], facts: dict) -> Config:
     """The hyper-parameters of a checkpoint. Raises ValueError or the like if any part of it cannot be right."""
     wrong = [name for name, kind in Config.__annotations__.items() if not isinstance(config[name], kind)]
     wrong += [name for name in ("train_corpus", "train_digest", "folder") if type(facts[name]) is not str]
-    known = config["a"] in (None, *ATTENTION) and config["cell"] in CELLS
+    known = config["a"] in (None, *ATTENTION) and config["cell"] in CELLS and config["tokenizer"] in TOKENIZERS
     if wrong or type(facts["sample"]) is not bool or not known:
-        raise ValueError(f"a wrong value of {wrong or 'sample, a or cell'}")
+        raise ValueError(f"a wrong value of {wrong or 'sample, a, cell or tokenizer'}")
     if not all(type(word) is str for word in words) or tuple(words[:3]) != SPECIAL or len({*words}) != len(words):
         raise ValueError("its words are no vocabulary")
     if weights["embedding.weight"].shape != (len(words), config["EDim"]):
@@ -2013,32 +2095,37 @@ def fill_corpora(args: argparse.Namespace, trained_on_sample: bool = False) -> s
     return f"{note}; python {DATA / 'get_data.py'} tiny gets real ones" if sample else ""
 
 
-def training_vocabulary(args: argparse.Namespace) -> tuple[dict[str, int], Tensor, Config]:
-    """The vocabulary, its vectors and the hyper-parameters of a training run; says what they are."""
+def training_vocabulary(args: argparse.Namespace) -> tuple[dict[str, int], Tensor, Config, Pieces | None]:
+    """The vocabulary, its vectors, the hyper-parameters and the pieces of a training run; says what they are."""
     given = {name: value for name, value in vars(args).items() if name in Config.__annotations__ and value is not None}
     config = Config(**{"EDim": 100, **given})
     if args.embeddings_file and args.EDim:
         raise UserError("-EDim is for learned vectors, -embeddings_file for GloVe's; give one of them")
-    glove = args.embeddings_file or (DEFAULT_GLOVE if DEFAULT_GLOVE.exists() and not args.EDim else None)
-    if not glove and not args.EDim:
+    bpe = config.tokenizer == "bpe"
+    if bpe and args.embeddings_file:
+        raise UserError("-embeddings_file has vectors of words, but -tokenizer bpe learns its own; give one of them")
+    by_default = DEFAULT_GLOVE if DEFAULT_GLOVE.exists() and not args.EDim and not bpe else None
+    glove = args.embeddings_file or by_default
+    if not glove and not args.EDim and not bpe:
         print(f"note: no {DEFAULT_GLOVE}; learning the word vectors (python hw04/data/get_data.py glove gets it)")
     if not glove and args.glove_only:
         raise UserError("-glove_only needs GloVe vectors; give -embeddings_file")
+    how, kind = {"how": args.stories, "cased": config.cased}, "pieces" if bpe else "words"
+    pieces = Pieces.learned(read_stories(args.train_corpus, **how), config.VSize) if bpe else None
     token2idx, embeddings, edim = build_vocab_and_embeddings(
-        glove, args.train_corpus, config.VSize, edim=config.EDim,
-        glove_only=args.glove_only, how=args.stories, cased=config.cased,
+        glove, args.train_corpus, config.VSize, edim=config.EDim, glove_only=args.glove_only, pieces=pieces, **how
     )
     words, learned = len(token2idx) - 3, int((~embeddings[3:].any(1)).sum())
     odd = [word for word in [*token2idx][3:] if not word.isalnum() and tokenize_text(word, config.cased) != [word]]
-    if len(odd) > 0.1 * words:
+    if len(odd) > 0.1 * words and not bpe:
         print(f"note: {len(odd) / words:.0%} of the words, such as {printable(odd[0])}, are no tokens as -use makes "
               "them; is the corpus plain prose? README.md, 'Your own text', says how to make tokens of it")
     if words < config.VSize and not args.glove_only:
-        print(f"note: the corpus has {words:,} words, fewer than -VSize {config.VSize:,}")
+        print(f"note: the corpus has {words:,} {kind}, fewer than -VSize {config.VSize:,}")
     source = f"{words - learned:,} from {glove.name}, {learned:,} learned" if glove else "all learned"
     source += ", all fine-tuned" * (config.finetune or config.tie)
-    print(f"vocabulary: {words:,} words and 3 special tokens, vectors of size {edim}, {source}")
-    return token2idx, embeddings, replace(config, EDim=edim)
+    print(f"vocabulary: {words:,} {kind} and 3 special tokens, vectors of size {edim}, {source}")
+    return token2idx, embeddings, replace(config, EDim=edim), pieces
 
 
 def describe_training(args: argparse.Namespace, precision: torch.dtype, sample: str) -> dict:
@@ -2131,6 +2218,8 @@ def add_model_and_file_flags(p: Parser) -> None:
     add("-positions", action="store_true", default=None, help="add sinusoidal encodings to word vectors (default not)")
     add("-bidirectional", action="store_true", default=None, help="half of each layer reads from the end and sees what "
         "is to be predicted: no language model, an experiment (default not)")
+    add("-tokenizer", choices=TOKENIZERS, help="what is predicted: words, or the VSize pieces of them that byte-pair "
+        "encoding finds, with learned vectors; needs the package tokenizers (default words)")
     add("-cased", action="store_true", default=None, help="keep upper case (default all lower case)")
     add("-glove_only", action="store_true", help="a word without a GloVe vector is <unk> (default it learns one)")
     add = p.add_argument_group("files (defaults are beside lstlm.py or in ../data, from whatever folder)").add_argument
