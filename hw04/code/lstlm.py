@@ -22,10 +22,12 @@ import contextlib
 import difflib
 import glob
 import hashlib
+import io
 import itertools
 import json
 import math
 import os
+import pickletools
 import re
 import shlex
 import shutil
@@ -68,6 +70,7 @@ ROUNDS = 20  # of -continue
 TOKENIZERS = ("words", "bpe")
 ATTENTION = ("dot", "bilinear", "additive")
 ADDITIVE = 1 << 23  # sums that additive attention has in memory at a time
+WIDEST = 5000  # numbers of a word vector
 
 
 class UserError(Exception):
@@ -236,7 +239,7 @@ def build_vocab_and_embeddings(
 
 def vector_spread(vectors: Tensor) -> float:
     """The standard deviation of the numbers in the given word vectors, rows of zeros aside; 1 where there is none."""
-    known = vectors[vectors.any(1)]
+    known = vectors[:0] if vectors.is_meta else vectors[vectors.any(1)].double()
     return (float(known.std()) if known.numel() > 1 else 0.0) or 1.0
 
 
@@ -254,7 +257,7 @@ def read_glove(path: str | Path, words: list[str]) -> Tensor:
                 line = line.rstrip()
                 if number == 1:
                     word, *numbers = line.split(b" ")
-                    if not numbers or (len(numbers) == 1 and word.isdigit()):
+                    if not 0 < len(numbers) <= WIDEST or (len(numbers) == 1 and word.isdigit()):
                         raise ValueError("not 'word number ... number' as in GloVe files (a word2vec header?)")
                     vectors = np.zeros((len(words), len(numbers)), np.float32)
                 if line.count(b" ") != vectors.shape[1]:
@@ -269,7 +272,7 @@ def read_glove(path: str | Path, words: list[str]) -> Tensor:
         get = "python hw04/data/get_data.py glove gets them; without the flag vectors are learned"
         raise UserError(f"{path}: cannot be read as GloVe vectors ({error.strerror}); {get}") from None
     except ValueError as error:
-        raise UserError(f"{path}:{number}: {error}; delete the line or get the file again") from None
+        raise UserError(f"{path}:{number}: {str(error)[:200]}; delete the line or get the file again") from None
     if not number:
         raise UserError(f"{path}: an empty file, not GloVe vectors; get it again")
     return torch.from_numpy(vectors)
@@ -284,7 +287,7 @@ def cached_glove(path: Path, words: list[str]) -> Tensor:
     if not path.is_file():  # nor is a pipe read twice
         return read_glove(path, words)
     cache, key = path.with_name(f".{path.name}.cache"), None
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
         key = glove_key(path, words)
         with cache.open("rb") as file:
             if file.read(32) == key:
@@ -315,6 +318,11 @@ class Pieces:
     START = "Ġ"  # how byte-level encodings write a space
 
     def __init__(self, text: str):
+        """Raises ValueError if the JSON is not that of `empty` but for the pieces: has a regular expression, say."""
+        blank, given = (json.loads(x) for x in (Pieces.empty().to_str(), text))
+        given["model"] |= {name: blank["model"][name] for name in ("vocab", "merges")}
+        if given != blank:
+            raise ValueError("not the JSON of such pieces")
         self.text, self.tokenizer = text, Pieces.library().Tokenizer.from_str(text)
 
     @staticmethod
@@ -327,15 +335,21 @@ class Pieces:
         return tokenizers
 
     @staticmethod
-    def learned(stories: list[list[str]], size: int) -> "Pieces":
-        """An encoding of `size` pieces, or fewer if that is all there are, from a corpus."""
-        if size < 256:
-            raise UserError(f"-VSize {size} with -tokenizer bpe: it begins with the 256 bytes, so give at least 256")
+    def empty():
+        """An encoding with no piece at all."""
         library = Pieces.library()
         tokenizer, level = library.Tokenizer(library.models.BPE()), library.pre_tokenizers.ByteLevel
         tokenizer.pre_tokenizer = level(add_prefix_space=True, use_regex=False)
         tokenizer.decoder = library.decoders.ByteLevel()
-        more = {"initial_alphabet": level.alphabet(), "show_progress": False}
+        return tokenizer
+
+    @staticmethod
+    def learned(stories: list[list[str]], size: int) -> "Pieces":
+        """An encoding of `size` pieces, or fewer if that is all there are, from a corpus."""
+        if size < 256:
+            raise UserError(f"-VSize {size} with -tokenizer bpe: it begins with the 256 bytes, so give at least 256")
+        library, tokenizer = Pieces.library(), Pieces.empty()
+        more = {"initial_alphabet": library.pre_tokenizers.ByteLevel.alphabet(), "show_progress": False}
         tokenizer.train_from_iterator(stories, library.trainers.BpeTrainer(vocab_size=size, **more))
         return Pieces(tokenizer.to_str())
 
@@ -685,7 +699,7 @@ class LSTMLM(nn.Module):
         learned = ~embeddings.any(1)
         learned[: len(SPECIAL)] = False
         spread = vector_spread(embeddings[3:])
-        if tie and not embeddings[3:].any():  # scores are products with them, so they start small
+        if tie and (embeddings.is_meta or not embeddings[3:].any()):  # scores are products with them: they start small
             spread = edim**-0.5
             embeddings = embeddings * spread
         drawn = torch.randn(V, edim) * spread
@@ -949,7 +963,7 @@ def compute_loss(model: LSTMLM, stories: list[list[int]], batch_size: int, progr
 
 WARM_UP = 50  # steps over which the learning rate rises to -lr
 SAVE_STEPS, SAVE_SECONDS = 500, 300  # a run that is killed loses no more work than that
-MACHINE = ("torch", "threads", "processes", "precision")  # what may differ when a run is resumed
+MACHINE = ("torch", "device", "threads", "processes", "precision")  # what may differ when a run is resumed
 SKIPS = 5  # steps in a row without a finite loss and gradient end a training
 UNK_RATE = 0.5  # how often a word that the training corpus has once is shown as <unk>, which else is never seen
 
@@ -1196,7 +1210,8 @@ class Run:
             kept = side_file(self.args.model, ".prev.pt")
             atomic_write(kept, lambda file: file.write(self.args.model.read_bytes()))
             print(f"the model that is in {self.args.model} is kept in {kept}")
-        self.logged = self.log.stat().st_size if self.log.exists() else 0  # there may be lines of earlier runs
+        earlier = self.log.read_bytes() if self.log.exists() else b""
+        self.logged = earlier.rfind(b"\n") + 1  # after the whole lines of earlier runs
         self.write_log({"event": "start", **asdict(self.config), **self.facts})
 
     def write_log(self, record: dict) -> None:
@@ -1232,7 +1247,7 @@ class Run:
         tqdm.write(to_json(record) if self.args.json else line, file=self.args.out)
         self.write_log(record)
         self.records.append(record)
-        with contextlib.suppress(OSError):  # the picture is not worth a training
+        with contextlib.suppress(Exception):  # the picture is not worth a training
             self.first and draw_curve(side_file(self.args.model, ".loss.png"), self.records)
         self.nats, self.tokens, self.since = 0.0, 0, time.perf_counter()
 
@@ -1281,16 +1296,21 @@ class Run:
         overdue = time.perf_counter() - self.saved > SAVE_SECONDS
         if not self.stop and (self.in_a_row or not (overdue or self.step % SAVE_STEPS == 0)):
             return
-        state = {"format": STATE, "version": VERSION, "config": asdict(self.config), "facts": self.facts,
-                 "numbers": {name: getattr(self, name) for name in self.NUMBERS}, "random": torch.get_rng_state(),
-                 "weights": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
         if self.first:
             with self.surviving(self.state_file):
-                atomic_write(self.state_file, lambda file: torch.save(state, file), keep=self.state_before)
+                atomic_write(self.state_file, lambda file: file.write(seal(self.state())), keep=self.state_before)
         self.saved = time.perf_counter()
         if self.stop:
             over_processes(0)  # none leaves before the file is there
+            if error := self.failed.get(self.state_file):
+                raise OSError(f"{self.state_file}: stopped, but not saved ({error.strerror})")
             raise Stopped(self.signal or signal.SIGTERM)
+
+    def state(self) -> dict:
+        """All that a state file holds."""
+        return {"format": STATE, "version": VERSION, "config": asdict(self.config), "facts": self.facts,
+                "numbers": {name: getattr(self, name) for name in self.NUMBERS}, "random": torch.get_rng_state(),
+                "weights": dict(self.model.state_dict()), "moments": self.optimizer.state_dict()["state"]}
 
     def agree(self, nats: float) -> float:
         """The nats of all processes; if a signal came to one of them, all will stop after this step."""
@@ -1301,20 +1321,27 @@ class Run:
     def load_state(self) -> None:
         """Go on from the state file. Raises UserError if there is none, or if it is that of another command."""
         missing = "no unfinished run there; leave out -resume to start one"
-        state = read_newest(self.state_file, self.state_before, STATE, missing)
+        state = read_newest(self.state_file, self.state_before, STATE, missing, check_state)
         then, now = {**state["config"], **state["facts"]}, {**asdict(self.config), **self.facts}
         changed = [name for name in now if now[name] != then.get(name)]
         if other := [f"{name} {then.get(name)}, not {now[name]}" for name in changed if name not in MACHINE]:
             raise UserError(f"{self.state_file}: its run has {'; '.join(other)}; give it the same flags")
+        parameters = [p.data for group in self.optimizer.param_groups for p in group["params"]]
+        moments = {i: {"step": torch.tensor(0.0), "exp_avg": p, "exp_avg_sq": p}
+                   for i, p in enumerate(parameters)} if state["moments"] else {}
+        if not fits(state, {**self.state(), "config": state["config"], "facts": state["facts"], "moments": moments}):
+            raise UserError(f"{self.state_file}: not a state of this model; delete it, and train again")
         for name in changed:
-            print(f"note: {name} was {then.get(name)} and is {now[name]}: the result will not be equal to the bit")
+            note = f"note: {name} was {then.get(name)} and is {now[name]}: the result will not be equal to the bit"
+            print(printable(note))
         self.model.load_state_dict(state["weights"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["moments"]})
         torch.set_rng_state(state["random"])
         for name in self.NUMBERS:
             setattr(self, name, state["numbers"][name])
         if self.first:
-            log = self.log.read_bytes()[: self.logged]  # what came after the state will come again
+            log = self.log.read_bytes()[: self.logged] if self.log.exists() else b""
+            self.logged = len(log)  # what came after the state will come again
             atomic_write(self.log, lambda file: file.write(log))
         print(f"going on after step {self.step} of epoch {self.epoch}")
 
@@ -1388,7 +1415,9 @@ def next_probabilities(logits: Tensor, counts: Tensor, sampling: Sampling = Samp
     logits = logits.double() - sampling.fpenalty * counts
     # YOUR CODE HERE: END
     logits = logits.index_fill(0, torch.tensor([UNK, BOS]), -math.inf)
-    probs = torch.softmax((logits - logits.max()) / (sampling.temperature or 1.0), 0)
+    if not (top := logits.max()).isfinite():
+        raise UserError("the model's scores are no finite numbers; train it again, with a smaller -lr")
+    probs = torch.softmax((logits - top) / (sampling.temperature or 1.0), 0)
     if sampling.top_k:
         probs = keep(probs, probs.argsort(descending=True, stable=True)[: sampling.top_k])
     if sampling.top_p < 1:
@@ -1813,8 +1842,9 @@ def evaluate(args: argparse.Namespace) -> None:
     paths = args.test_corpus or [args.valid_corpus, args.train_corpus]
     if missing := [path for path in paths if not path.exists()]:
         raise UserError(f"{missing[0]}: no such file; give other paths with -test_corpus")
+    trained_on = printable(loaded.facts["train_corpus"])
     if not args.json:
-        print(f"{args.model}: V = {len(loaded.words):,}, trained on {loaded.facts['train_corpus']}")
+        print(f"{args.model}: V = {len(loaded.words):,}, trained on {trained_on}")
         print(f"{'nats':>8} {'ppl':>9} {'bits/char':>9} {'tokens':>10} {'<unk>':>7} {'tokens/s':>8}  corpus")
     for path in paths:
         row = score_corpus(loaded, path, args.stories, args.B)
@@ -1823,7 +1853,7 @@ def evaluate(args: argparse.Namespace) -> None:
         print(to_json(row) if args.json else line, file=args.out, flush=True)
         known = (loaded.facts["train_digest"], loaded.facts["valid_digest"])
         if path.resolve().parent.name != loaded.facts["folder"] and digest(path) not in known:
-            print(f"note: not comparable, as the model was trained on {loaded.facts['train_corpus']}, not {path}")
+            print(f"note: not comparable, as the model was trained on {trained_on}, not {path}")
 
 
 # ---- Files: the checkpoint, and writing without ever leaving half a file --------------------------------------------
@@ -1964,37 +1994,93 @@ def save_model(path: Path, model: LSTMLM, config: Config, words: list[str], fact
     """Write a checkpoint: tensors, numbers and strings only, so that reading it can run no code."""
     content = {"format": MODEL, "version": VERSION, "config": asdict(config), "words": words, "facts": facts,
                "pieces": pieces, "weights": {name: tensor.cpu() for name, tensor in model.state_dict().items()}}
-    atomic_write(path, lambda file: torch.save(content, file))
+    atomic_write(path, lambda file: file.write(seal(content)))
 
 
-def read_checked(path: Path, kind: str, missing: str) -> dict:
-    """The content of a file of ours of this kind. Raises UserError if it is `missing`, damaged or something else."""
+def seal(content: dict) -> bytes:
+    """What `torch.save` makes of it, a ZIP archive, with the SHA-256 of all its bytes as the archive's comment."""
+    torch.save(content, file := io.BytesIO())
+    data = file.getvalue()[:-2] + b"\x20\0"  # an archive ends with the size of its comment
+    return data + hashlib.sha256(data).digest()
+
+
+def unseal(data: bytes) -> dict:
+    """The content of `seal`. Raises ValueError or the like if the bytes are anything else.
+
+    With `weights_only` a stranger's file runs no code. But it may still be inflated, or call allowed functions such as
+    codecs again and again, until a few bytes are gigabytes: so nothing in it is compressed, and no other call is made
+    than those of `torch.save`.
+    """
+    if hashlib.sha256(data[:-32]).digest() != data[-32:] or data[:4] != b"PK\3\4":
+        raise ValueError("its bytes are not those that were written")
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    members = archive.infolist()
+    if any(member.compress_type for member in members) or sum(member.file_size for member in members) > len(data):
+        raise ValueError("it is compressed")
+    for member in members:
+        if member.filename.lower().endswith(".pkl"):
+            check_pickle(archive.read(member))
+    content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    if sum(tensor.nbytes for tensor in content["weights"].values()) > 2 * len(data):  # two names, with -tie, for one
+        raise ValueError("more weights than bytes")
+    return content
+
+
+GLOBALS = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict", "torch FloatStorage", "torch BoolStorage",
+           "torch ByteStorage"}
+
+
+def check_pickle(data: bytes) -> None:
+    """Raise ValueError if a pickle has more than dicts, lists, numbers, strings, and tensors as `torch.save` has them.
+
+    Such a tensor is the call _rebuild_tensor_v2(..., OrderedDict()), and there is no other call.
+    """
+    before = ["", "", ""]
+    for code, value, _ in pickletools.genops(data):
+        if code.name in ("BUILD", "NEWOBJ") or (code.name == "GLOBAL" and value not in GLOBALS):
+            raise ValueError("an object that no file of ours has")
+        if code.name == "REDUCE" and before[2] != "EMPTY_TUPLE" and before != ["EMPTY_TUPLE", "REDUCE", "TUPLE"]:
+            raise ValueError("a call that no file of ours has")
+        if code.name not in ("BINPUT", "LONG_BINPUT"):
+            before = [*before[1:], code.name]
+
+
+def read_checked(path: Path, kind: str, missing: str, check=lambda content: None) -> dict:
+    """The content of a file of ours of this kind. Raises UserError if it is `missing`, damaged or something else.
+
+    `check` raises ValueError, KeyError or the like if the content cannot be right.
+    """
     if not path.exists():
         raise UserError(f"{path}: {missing}")
     try:
-        if not path.is_file() or zipfile.ZipFile(path).testzip():  # torch.load does not look at the checksums
-            raise ValueError
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        version = content["version"]
-        if content["format"] != kind or type(version) is not int:
-            raise ValueError
+        if not path.is_file():
+            raise ValueError("not a regular file")
+        content = unseal(path.read_bytes())
+        if content["format"] != kind:
+            raise ValueError("something else")
+        if (version := content["version"]) == VERSION:
+            check(content)
+    except UserError:
+        raise
     except PermissionError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except Exception:
-        raise UserError(f"{path}: no {kind} file, or damaged; name another with -model, or train again") from None
+    except Exception as error:
+        why = f"no {kind} file, or damaged ({' '.join(str(error).split())[:200]})"
+        raise UserError(f"{path}: {why}; name another with -model, or train again") from None
     if version != VERSION:
+        version = str(version)[:9]
         raise UserError(f"{path}: format version {version}, this program reads {VERSION}; train again with -train")
     return content
 
 
-def read_newest(path: Path, previous: Path, kind: str, missing: str) -> dict:
+def read_newest(path: Path, previous: Path, kind: str, missing: str, check) -> dict:
     """`read_checked`, but if that file is bad and a `previous` one is there, of that one; says so."""
     try:
-        return read_checked(path, kind, missing)
+        return read_checked(path, kind, missing, check)
     except UserError as error:
         if not previous.exists():
             raise
-        content = read_checked(previous, kind, missing)
+        content = read_checked(previous, kind, missing, check)
         print(f"note: {printable(str(error))}; using {previous}, the one before it", file=sys.stderr)
         return content
 
@@ -2005,20 +2091,11 @@ def load_model(args: argparse.Namespace, precision: torch.dtype = torch.float32)
     stopped = side_file(path, ".state.pt").exists()
     missing = "no model yet, but a stopped run; go on with it: -train, its flags, and -resume" if stopped else (
         "no such model; train one with -train, or name another with -model (build/demo.pt after make demo)")
-    content = read_newest(path, side_file(path, ".prev.pt"), MODEL, missing)
-    try:
-        config, words, weights, facts = (content[key] for key in ("config", "words", "weights", "facts"))
-        config = check_content(config, words, weights, facts)
-        model = config.build(weights["embedding.weight"].float(), precision)
-        model.load_state_dict(weights)
-        pieces = Pieces(content["pieces"]) if config.tokenizer == "bpe" else None
-        if pieces and not {*words[3:]} <= {*pieces.tokenizer.get_vocab()}:
-            raise ValueError("its words are not its pieces")
-    except UserError:
-        raise
-    except Exception as error:
-        reason = printable(" ".join(str(error).split()))[:200]
-        raise UserError(f"{path}: damaged ({reason}); train it again with -train") from None
+    content = read_newest(path, side_file(path, ".prev.pt"), MODEL, missing, check_model)
+    config, words, weights, facts = Config(**content["config"]), content["words"], content["weights"], content["facts"]
+    model = config.build(weights["embedding.weight"].float(), precision)
+    model.load_state_dict(weights)
+    pieces = Pieces(content["pieces"]) if config.tokenizer == "bpe" else None
     for name, value in asdict(config).items():
         asked = getattr(args, name, None)
         if asked is not None and name not in ("dropout", "locked") and asked != value:
@@ -2027,24 +2104,49 @@ def load_model(args: argparse.Namespace, precision: torch.dtype = torch.float32)
     return Loaded(model.to(device).eval(), config, words, token2idx, facts, pieces)
 
 
-def check_content(config: dict, words: list[str], weights: dict[str, Tensor], facts: dict) -> Config:
-    """The hyper-parameters of a checkpoint. Raises ValueError or the like if any part of it cannot be right."""
+def check_model(content: dict) -> None:
+    """Raise ValueError or the like if any part of a checkpoint cannot be right."""
+    config, words, weights, facts = (content[key] for key in ("config", "words", "weights", "facts"))
     wrong = [name for name, kind in Config.__annotations__.items() if not isinstance(config[name], kind)]
-    wrong += [name for name in ("train_corpus", "train_digest", "folder") if type(facts[name]) is not str]
+    texts = ("train_corpus", "train_digest", "valid_digest", "folder")
+    wrong += [name for name in texts if type(facts[name]) is not str]
     known = config["a"] in (None, *ATTENTION) and config["cell"] in CELLS and config["tokenizer"] in TOKENIZERS
     if wrong or type(facts["sample"]) is not bool or not known:
         raise ValueError(f"a wrong value of {wrong or 'sample, a, cell or tokenizer'}")
+    config = Config(**config)
     if not all(type(word) is str for word in words) or tuple(words[:3]) != SPECIAL or len({*words}) != len(words):
         raise ValueError("its words are no vocabulary")
-    if weights["embedding.weight"].shape != (len(words), config["EDim"]):
-        raise ValueError("its words do not match its weights")
+    if config.tokenizer == "bpe" and not {*words[3:]} <= {*Pieces(content["pieces"]).tokenizer.get_vocab()}:
+        raise ValueError("its words are not its pieces")
     layers = sum("weight_ih_l" in name for name in weights)
-    if config["H"] * (1 + config["bidirectional"]) != layers:  # before that many are built
+    if config.H * (1 + config.bidirectional) != layers:  # before that many are made
         raise ValueError("its layers do not match its weights")
-    for name, tensor in weights.items():
-        if not tensor.isfinite().all():
-            raise ValueError(f"{name} is not all finite numbers")
-    return Config(**config)
+    with torch.device("meta"):  # where tensors have a shape and no numbers
+        model = config.build(torch.empty(len(words), config.EDim), torch.float32)
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if {name: tensor.shape for name, tensor in weights.items()} != shapes:
+        raise ValueError("its weights do not match its sizes")
+    if bad := [name for name, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise ValueError(f"{bad[0]} is not all finite numbers")
+
+
+def check_state(content: dict) -> None:
+    """Raise ValueError or the like if a state file cannot be right, as far as that shows without the model."""
+    values = [*content["config"].values(), *content["facts"].values()]
+    if not all(isinstance(value, (str, int, float, type(None))) for value in values):
+        raise ValueError("its flags are no values")
+    torch.Generator().set_state(content["random"])
+
+
+def fits(content, like) -> bool:
+    """Whether something read is made like `like`: the same types and keys, tensors of the same shape, no odd number."""
+    if type(content) is not type(like):
+        return False
+    if isinstance(like, dict):
+        return content.keys() == like.keys() and all(fits(content[key], like[key]) for key in like)
+    if isinstance(like, Tensor):
+        return (content.shape, content.dtype) == (like.shape, like.dtype)
+    return type(like) is not int or 0 <= content < 1 << 53
 
 
 # ---- The command line -----------------------------------------------------------------------------------------------
@@ -2138,7 +2240,7 @@ def describe_training(args: argparse.Namespace, precision: torch.dtype, sample: 
         "lr": args.lr, "emb_lr": args.emb_lr, "weight_decay": args.weight_decay, "schedule": args.schedule,
         "bptt": args.bptt, "patience": args.patience, "valid_every": args.valid_every, "stories": args.stories,
         "glove_only": args.glove_only, "precision": str(precision), "torch": str(torch.__version__),
-        "threads": torch.get_num_threads(), "processes": place()[1],
+        "device": choose_device(args.device).type, "threads": torch.get_num_threads(), "processes": place()[1],
     }
 
 
@@ -2154,12 +2256,14 @@ class Tee:
         self.screen, self.file = screen, file
 
     def write(self, text: str) -> int:
-        self.file.write(text)
+        with contextlib.suppress(OSError):  # a full disk, which ends no training
+            self.file.write(text)
         return self.screen.write(text)
 
     def flush(self) -> None:
         self.screen.flush()
-        self.file.flush()
+        with contextlib.suppress(OSError):
+            self.file.flush()
 
     def __getattr__(self, name: str):
         return getattr(self.screen, name)
@@ -2290,8 +2394,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"-weight_decay {args.weight_decay}: give a number of at least 0")
     if args.dropout is not None and not 0 <= args.dropout < 1:
         parser.error(f"-dropout {args.dropout}: give a number from 0 to below 1")
-    written = [path.resolve() for path in (args.model, args.trace) if path]
-    read = (args.train_corpus, args.valid_corpus, args.embeddings_file, *(args.test_corpus or []))
+    written = [path for path in (args.model, args.trace) if path]
+    read = [args.train_corpus, args.valid_corpus, args.embeddings_file, *(args.test_corpus or [])]
+    if re.search(r"[\0-\x1f\x7f-\x9f]", "".join(map(str, written + read))):
+        parser.error("a path with a control character in it; rename the file")
+    written = [path.resolve() for path in written]
     if len({*written}) < len(written) or {*written} & {path.resolve() for path in read if path}:
         parser.error("-model and -trace need files of their own, which no other flag names")
     args.sampling = Sampling(args.greedy, args.fpenalty, args.temperature, args.top_k, args.top_p, args.min_p)

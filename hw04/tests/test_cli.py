@@ -351,10 +351,10 @@ def test_a_checkpoint_that_is_none(call, folder, tmp_path):
     check_error(call("-use", "-model", tmp_path / "none.pt"), "none.pt: no such model", "-train")
     check_error(call("-use", "-model", tmp_path), str(tmp_path))
     saved = torch.load(folder / "m.pt", weights_only=True)
-    torch.save({**saved, "version": 99}, tmp_path / "new.pt")
+    (tmp_path / "new.pt").write_bytes(lstlm.seal({**saved, "version": 99}))
     check_error(call("-evaluate", "-model", tmp_path / "new.pt"), "version 99")
     saved["weights"]["output.bias"] = torch.zeros(3)
-    torch.save(saved, tmp_path / "shape.pt")
+    (tmp_path / "shape.pt").write_bytes(lstlm.seal(saved))
     check_error(call("-use", "-model", tmp_path / "shape.pt"), "damaged")
 
 

@@ -64,6 +64,31 @@ def test_a_full_disk_in_the_middle_is_survived(folder, monkeypatch, capsys):  # 
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
+def test_a_state_that_cannot_be_saved_when_a_signal_comes_is_told(folder, monkeypatch, capsys):  # noqa: F811
+    write = lstlm.atomic_write
+
+    def failing(path, *args, **more):
+        if "state" in path.name:
+            raise OSError(28, "No space left on device")
+        write(path, *args, **more)
+
+    monkeypatch.setattr(lstlm, "atomic_write", failing)
+    stop_at(monkeypatch, 5)
+    assert lstlm.main(flags(folder, "m")) == 1
+    told = capsys.readouterr().err
+    assert told.splitlines()[-1].endswith("m.state.pt: stopped, but not saved (No space left on device)")
+    assert "go on with" not in told
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+def test_a_trace_on_a_full_disk_ends_no_training(folder, capsys):  # noqa: F811
+    assert lstlm.main([*flags(folder, "m"), "-trace", "/dev/full"]) == 1
+    told = capsys.readouterr()
+    assert "No space left on device" in told.err
+    assert "best valid loss" in told.out
+    assert (folder / "m.pt").exists()
+
+
 def test_too_little_room_is_found_before_the_training(folder, monkeypatch, capsys):  # noqa: F811
     monkeypatch.setattr(lstlm.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 20_000}))
     assert lstlm.main(flags(folder, "m")) == 2
@@ -119,7 +144,7 @@ def test_leftovers_of_killed_processes_are_removed_and_those_of_others_stay(fold
 def test_steps_without_a_finite_number_are_skipped_and_counted(folder, monkeypatch, capsys, bad):  # noqa: F811
     """Steps 2 and 3 are as if they had not been, but for the learning rate and the order."""
     whole, updates = lstlm.summed_nats, []
-    step, calls = torch.optim.Adam.step, iter(range(1, 1000))
+    step, calls = torch.optim.AdamW.step, iter(range(1, 1000))
 
     def broken(model, *args):
         nats, state = whole(model, *args)
@@ -128,7 +153,7 @@ def test_steps_without_a_finite_number_are_skipped_and_counted(folder, monkeypat
         return nats, state
 
     monkeypatch.setattr(lstlm, "summed_nats", broken)
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, *args: updates.append(1) or step(self, *args))
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *args: updates.append(1) or step(self, *args))
     without_pieces = [*flags(folder, "m"), "-bptt", "500"]
     assert lstlm.main(without_pieces) == 0
     told = capsys.readouterr()

@@ -14,8 +14,9 @@ import torch
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """A folder with a corpus of 16 short stories: 4 minibatches of 4."""
+def folder(tmp_path, monkeypatch):
+    """A folder with a corpus of 16 short stories: 4 minibatches of 4. Pictures would take longer than all the rest."""
+    monkeypatch.setattr(lstlm, "draw_curve", lambda *_: None)
     words = list("abcdefgh")
     stories = [[words[(3 * i + i * i * j) % 8] for j in range(2 + i % 7)] + [f"once{i}"] for i in range(16)]
     (tmp_path / "corpus").write_text("".join(" ".join(story) + "\n" for story in stories))
@@ -59,16 +60,75 @@ def stop_at(monkeypatch, step: int) -> None:
     monkeypatch.setattr(lstlm, "train_step", train_step)
 
 
-def test_stopped_at_each_step_and_resumed(folder, monkeypatch, capsys):
-    assert lstlm.main(flags(folder, "whole")) == 0
-    for step in range(1, 13):
+def told(capsys) -> list[str]:
+    """The lines of losses that were printed, without their rates."""
+    return re.findall(r"^epoch .*(?=, [\d,]+ tokens/s)", capsys.readouterr().out, re.M)
+
+
+@pytest.mark.parametrize(("epochs", "stories"), [(3, 16), pytest.param(10, 12, marks=pytest.mark.slow)], ids=str)
+def test_stopped_at_each_step_and_resumed(folder, monkeypatch, capsys, epochs, stories):
+    """Runs of 12 and of 30 steps: weights, log, printed lines and sampled text are those of the undisturbed run."""
+    lines = (folder / "corpus").read_text().splitlines(keepends=True)
+    (folder / "corpus").write_text("".join(lines[:stories]))
+    more, sample = ["-E", str(epochs), "-patience", "0"], ["-prompt", "-text", "a", "-seed", "5", "-json", "-model"]
+    assert lstlm.main([*flags(folder, "whole"), *more]) == 0
+    whole = told(capsys)
+    assert lstlm.main([*sample, str(folder / "whole.pt")]) == 0
+    text = capsys.readouterr().out
+    steps = epochs * stories // 4
+    assert whole[-1].startswith(f"epoch {epochs}, step {steps}:")
+    for step in range(1, steps + 1):
         name = f"stopped{step}"
         with monkeypatch.context() as patch:
             stop_at(patch, step)
-            assert lstlm.main(flags(folder, name)) == 130
-        assert "-resume" in capsys.readouterr().err
-        assert lstlm.main([*flags(folder, name), "-resume"]) == 0
+            assert lstlm.main([*flags(folder, name), *more]) == 130
+        assert lstlm.main([*flags(folder, name), *more, "-resume"]) == 0
+        assert told(capsys) == whole
         check_equal(folder, name)
+        assert lstlm.main([*sample, str(folder / f"{name}.pt")]) == 0
+        assert capsys.readouterr().out == text
+
+
+def test_a_second_ctrl_c_stops_at_once_and_loses_nothing_that_was_saved(folder, monkeypatch, capsys):
+    """It comes within the step, or while the state is saved."""
+    assert lstlm.main(flags(folder, "whole")) == 0
+    monkeypatch.setattr(lstlm, "SAVE_STEPS", 4)
+    step, fsync = lstlm.train_step, os.fsync
+    for name in ("step", "save"):
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            count = iter(range(1, 100))
+
+            def interrupted(*args, count=count, twice=name == "step"):
+                if next(count) == 6:
+                    signal.raise_signal(signal.SIGINT)
+                    twice and signal.raise_signal(signal.SIGINT)
+                    patch.setattr(os, "fsync", lambda file: fsync(file) or signal.raise_signal(signal.SIGINT))
+                return step(*args)
+
+            patch.setattr(lstlm, "train_step", interrupted)
+            assert lstlm.main(flags(folder, name)) == 130
+        error = capsys.readouterr().err
+        assert "interrupted" in error
+        assert "go on with" not in error
+        assert not list(folder.glob(".*"))
+        assert lstlm.main([*flags(folder, name), "-resume"]) == 0
+        assert "going on after step 4" in capsys.readouterr().out
+        check_equal(folder, name)
+
+
+def test_what_makes_a_resumed_run_another_is_said(folder, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        lstlm.main(flags(folder, "m"))
+    state = lstlm.unseal((folder / "m.state.pt").read_bytes())
+    state["facts"] |= {"threads": 99, "device": "cuda"}
+    (folder / "m.state.pt").write_bytes(lstlm.seal(state))
+    capsys.readouterr()
+    assert lstlm.main([*flags(folder, "m"), "-resume"]) == 0
+    out = capsys.readouterr().out
+    for name, then, now in (("threads", 99, torch.get_num_threads()), ("device", "cuda", "cpu")):
+        assert f"note: {name} was {then} and is {now}: the result will not be equal to the bit" in out
 
 
 def test_stopped_again_and_again(folder, monkeypatch):
