@@ -149,6 +149,8 @@ def test_compute_loss_is_a_mean_over_tokens_and_leaves_the_model_as_it_was(model
     assert math.isclose(compute_loss(model, stories, 4), sum(nats) / len(nats), rel_tol=1e-12)
     assert model.training
     assert all(p.grad is None for p in model.parameters())
+    dropping = make_model(dropout=0.5).train()
+    assert compute_loss(dropping, stories, 4) == compute_loss(dropping, stories, 4)
 
 
 def test_loss_of_a_case_computed_by_hand():
@@ -271,6 +273,7 @@ def test_batches_hold_stories_of_similar_length_in_random_order():
     batches = shuffled_batches(stories, 10, torch.Generator().manual_seed(0))
     spread = [max(len(stories[i]) for i in batch) - min(len(stories[i]) for i in batch) for batch in batches]
     assert sum(spread) / len(spread) < 10  # of 97
+    assert all(batch == sorted(batch, key=lambda number: -len(stories[number])) for batch in batches)
     assert batches != shuffled_batches(stories, 10, torch.Generator().manual_seed(1))
     assert batches == shuffled_batches(stories, 10, torch.Generator().manual_seed(0))
 

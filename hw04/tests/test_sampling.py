@@ -63,7 +63,16 @@ def test_restrictions_by_hand():
     assert chosen(top_p=1e-9) == [6]
     assert chosen(min_p=0.2) == [4, 5, 6]
     assert chosen(min_p=1.0) == [6]
-    assert chosen(temperature=1e-30) == [6]
+    assert chosen(temperature=1e-30) == chosen(temperature=1e-320) == [6]
+    zero, one = (next_probabilities(LOGITS, NONE, Sampling(temperature=value)) for value in (0, 1))
+    assert torch.equal(zero, one)
+
+
+def test_of_equal_words_the_first_ones_are_kept():
+    equal = torch.zeros(2002)  # 2000 words with the same chance
+    for settings in ({"top_k": 5}, {"top_p": 5 / 2000 - 1e-9}):
+        assert next_probabilities(equal, equal, Sampling(**settings)).nonzero()[:, 0].tolist() == [2, 3, 4, 5, 6]
+    assert next_probabilities(torch.zeros(4), torch.zeros(4), Sampling(top_p=0.5)).tolist() == [0, 0, 1, 0]
 
 
 def test_top_p_looks_at_what_top_k_left():
