@@ -1334,6 +1334,8 @@ class Run:
         for name in changed:
             note = f"note: {name} was {then.get(name)} and is {now[name]}: the result will not be equal to the bit"
             print(printable(note))
+        if self.facts["device"] != "cpu":
+            print("note: on a GPU the result will not be equal to the bit")
         self.model.load_state_dict(state["weights"])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["moments"]})
         torch.set_rng_state(state["random"])

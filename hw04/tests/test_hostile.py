@@ -397,6 +397,16 @@ def test_an_archive_that_names_a_member_twice_or_outside_is_refused_and_writes_n
     assert not list(lab.folder.parent.parent.glob("outside"))
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_named_pipe_is_no_checkpoint_and_nobody_waits_for_it(lab):
+    lab.prepare(Case([]))
+    os.mkfifo(lab.folder / "pipe.pt")
+    status, _, err = call(lab.argv(commands(lab, "@pipe.pt")[0]))
+    (lab.folder / "pipe.pt").unlink()
+    assert status == 2
+    assert "not a regular file" in err
+
+
 ESCAPE = "\x1b[31mred\x07"
 
 

@@ -129,6 +129,14 @@ def test_what_makes_a_resumed_run_another_is_said(folder, monkeypatch, capsys):
     out = capsys.readouterr().out
     for name, then, now in (("threads", 99, torch.get_num_threads()), ("device", "cuda", "cpu")):
         assert f"note: {name} was {then} and is {now}: the result will not be equal to the bit" in out
+    assert "on a GPU" not in out
+    whole = lstlm.describe_training
+    monkeypatch.setattr(lstlm, "describe_training", lambda *args: {**whole(*args), "device": "cuda"})
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        lstlm.main(flags(folder, "gpu"))
+    assert lstlm.main([*flags(folder, "gpu"), "-resume"]) == 0
+    assert "note: on a GPU the result will not be equal to the bit" in capsys.readouterr().out
 
 
 def test_stopped_again_and_again(folder, monkeypatch):
