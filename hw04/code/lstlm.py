@@ -1328,7 +1328,7 @@ class Run:
             raise UserError(f"{self.state_file}: its run has {'; '.join(other)}; give it the same flags")
         parameters = [p.data for group in self.optimizer.param_groups for p in group["params"]]
         moments = {i: {"step": torch.tensor(0.0), "exp_avg": p, "exp_avg_sq": p}
-                   for i, p in enumerate(parameters)} if state["moments"] else {}
+                   for i, p in enumerate(parameters) if i in state["moments"]}
         if not fits(state, {**self.state(), "config": state["config"], "facts": state["facts"], "moments": moments}):
             raise UserError(f"{self.state_file}: not a state of this model; delete it, and train again")
         for name in changed:
@@ -2135,7 +2135,8 @@ def check_model(content: dict) -> None:
 def check_state(content: dict) -> None:
     """Raise ValueError or the like if a state file cannot be right, as far as that shows without the model."""
     values = [*content["config"].values(), *content["facts"].values()]
-    if not all(isinstance(value, (str, int, float, type(None))) for value in values):
+    fine = all(isinstance(value, (str, int, float, type(None))) for value in values)
+    if not fine or not isinstance(content["moments"], dict):
         raise ValueError("its flags are no values")
     torch.Generator().set_state(content["random"])
 

@@ -485,6 +485,10 @@ def test_a_resumed_run_does_without_its_log(lab):
 
 
 def test_the_moments_of_the_optimizer_must_fit(lab):
+    state = lstlm.unseal(lab.kept["r.state.pt"])
+    without = {key: value for key, value in state.items() if key != "moments"}
+    for odd in (without, {**state, "moments": 7}):
+        assert "damaged" in lab.check(Case(lab.resume, {"r.state.pt": lstlm.seal(odd)}, bad=True))
     for value in (torch.zeros(2), OrderedDict(), torch.zeros(9, 3, dtype=torch.uint8)):
         state = lstlm.unseal(lab.kept["r.state.pt"])
         state["moments"][0]["exp_avg"] = value
