@@ -685,6 +685,8 @@ class LSTMLM(nn.Module):
     token that is to be predicted: that is no language model.
     """
 
+    KIND = "lstlm"  # of its checkpoints
+
     def __init__(self, embeddings: Tensor, N: int, H: int, attention: str | None = None, dropout: float = 0.0,
                  precision: torch.dtype = torch.float32, cell: str = "lstm", finetune: bool = False,
                  tie: bool = False, positions: bool = False, bidirectional: bool = False, locked: bool = False):
@@ -1124,7 +1126,7 @@ def optimise(run: "Run", stories: list[list[int]], valid: list[list[int]], token
     """The loop over epochs and minibatches; ends early after `-patience` epochs without a better valid loss."""
     args, model = run.args, run.model
     counts = torch.bincount(torch.tensor([i for story in stories for i in story[1:]]), minlength=len(run.words))
-    if not run.config.tie:  # the bias says how frequent each word is, so that training need not begin with that
+    if model.output.bias.requires_grad:  # it says how frequent each word is, so that training need not begin with that
         model.output.bias.data.copy_(((counts + 0.5) / (counts + 0.5).sum()).log())
     if args.resume:
         run.load_state()
@@ -1860,7 +1862,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 # ---- Files: the checkpoint, and writing without ever leaving half a file --------------------------------------------
 
-MODEL, STATE, VERSION = "lstlm", "lstlm state", 2
+MODEL, STATE, VERSION = LSTMLM.KIND, "lstlm state", 2
 
 
 @dataclass(frozen=True)
@@ -1994,7 +1996,7 @@ def digest(path: Path) -> str:
 def save_model(path: Path, model: LSTMLM, config: Config, words: list[str], facts: dict,
                pieces: str = "") -> None:
     """Write a checkpoint: tensors, numbers and strings only, so that reading it can run no code."""
-    content = {"format": MODEL, "version": VERSION, "config": asdict(config), "words": words, "facts": facts,
+    content = {"format": model.KIND, "version": VERSION, "config": asdict(config), "words": words, "facts": facts,
                "pieces": pieces, "weights": {name: tensor.cpu() for name, tensor in model.state_dict().items()}}
     atomic_write(path, lambda file: file.write(seal(content)))
 
@@ -2290,7 +2292,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str):
-        raise UserError(f"{message} (lstlm.py -h lists the flags)")
+        raise UserError(f"{message} ({self.prog} -h lists the flags)")
 
 
 def make_parser() -> Parser:
@@ -2379,6 +2381,16 @@ def add_sampling_flags(add) -> None:
     add("-text", help="the words to start from (default typed, or read line by line from a pipe)")
 
 
+def check_training(args: argparse.Namespace) -> None:
+    """Raise UserError if a flag of -train makes no sense; fill in the default of -emb_lr."""
+    args.emb_lr = args.lr if args.emb_lr is None else args.emb_lr
+    for name in ("lr", "emb_lr"):
+        if not 0 < getattr(args, name) < math.inf:
+            raise UserError(f"-{name} {getattr(args, name)}: give a number above 0")
+    if not 0 <= args.weight_decay < math.inf:
+        raise UserError(f"-weight_decay {args.weight_decay}: give a number of at least 0")
+
+
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line, checked as far as it can be without looking at files."""
     parser = make_parser()
@@ -2389,12 +2401,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error(f"{' '.join(unknown)}: no such flag; {hint}")
     if not args.run:
         parser.error("say what to do: -train, -use, -prompt or -evaluate")
-    args.emb_lr = args.lr if args.emb_lr is None else args.emb_lr
-    for name in ("lr", "emb_lr"):
-        if not 0 < getattr(args, name) < math.inf:
-            parser.error(f"-{name} {getattr(args, name)}: give a number above 0")
-    if not 0 <= args.weight_decay < math.inf:
-        parser.error(f"-weight_decay {args.weight_decay}: give a number of at least 0")
+    check_training(args)
     if args.dropout is not None and not 0 <= args.dropout < 1:
         parser.error(f"-dropout {args.dropout}: give a number from 0 to below 1")
     written = [path for path in (args.model, args.trace) if path]
