@@ -95,21 +95,22 @@ def train(args: argparse.Namespace) -> None:
     print(f"best valid loss {run.best:.4f} nats (perplexity {lstlm.safe_exp(run.best):.2f}), model in {args.model}")
 
 
+def build(content: dict) -> lstlm.Loaded:
+    """The model of a checkpoint. Raises an error of some kind if any part of it cannot be right."""
+    config, words, weights = Config(**content["config"]), content["words"], content["weights"]
+    model = FFLM(weights["embedding.weight"], config.K, config.H, config.N)
+    model.load_state_dict(weights)
+    pieces = lstlm.Pieces(content["pieces"]) if content["pieces"] else None
+    token2idx = {word: i for i, word in enumerate(words)}
+    return lstlm.Loaded(model.eval(), config, words, token2idx, content["facts"], pieces)
+
+
 def load(args: argparse.Namespace) -> lstlm.Loaded:
     """Read the checkpoint `-model`. Raises UserError if it is none of ours or damaged."""
-    content = lstlm.read_checked(args.model, FFLM.KIND, "no such model; train one with -train, or name one with -model")
-    try:
-        config, words, weights = Config(**content["config"]), content["words"], content["weights"]
-        model = FFLM(weights["embedding.weight"], config.K, config.H, config.N)
-        model.load_state_dict(weights)
-        pieces = lstlm.Pieces(content["pieces"]) if content["pieces"] else None
-        token2idx = {word: i for i, word in enumerate(words)}
-        model = model.to(lstlm.choose_device(args.device)).eval()
-        return lstlm.Loaded(model, config, words, token2idx, content["facts"], pieces)
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(f"{args.model}: damaged ({lstlm.printable(str(error))[:200]}); train it again") from None
+    missing = "no such model; train one with -train, or name one with -model"
+    loaded = build(lstlm.read_checked(args.model, FFLM.KIND, missing, build))
+    loaded.model.to(lstlm.choose_device(args.device))
+    return loaded
 
 
 def evaluate(args: argparse.Namespace) -> None:

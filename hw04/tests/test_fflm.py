@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 from pathlib import Path
 
 import fflm
@@ -69,7 +70,7 @@ def test_it_sees_the_last_k_tokens_and_no_others(model):
     assert seen == list(range(5, 5 + model.K))
 
 
-def test_training_and_evaluation_with_the_vectors_of_an_lstm_model(tmp_path, capsys):
+def test_training_and_evaluation_with_the_vectors_of_an_lstm_model(tmp_path, capsys, monkeypatch):
     for split, count in (("train", 60), ("valid", 20)):
         text = (SAMPLE / f"{split}.tokens").read_text().splitlines(keepends=True)
         (tmp_path / split).write_text("".join(text[:count]))
@@ -96,6 +97,17 @@ def test_training_and_evaluation_with_the_vectors_of_an_lstm_model(tmp_path, cap
     loaded = fflm.load(fflm.parse_args(["-evaluate", "-model", str(ff)]))
     ids = lstlm.tokenize_corpus(tmp_path / "valid", loaded.token2idx)
     assert compute_loss(loaded.model, ids, 1) == pytest.approx(row["nats"], rel=1e-5)
+
+    whole = lstlm.train_step
+    for step in (3, 100):  # stopped in the third step, and resumed
+        count = iter(range(1, 100))
+        monkeypatch.setattr(lstlm, "train_step", lambda *args, count=count, step=step: (
+            next(count) == step and signal.raise_signal(signal.SIGINT)) or whole(*args))
+        resume = [] if step == 3 else ["-resume"]
+        status, _, error = run(fflm, *flags, "-E", 2, "-model", tmp_path / "again.pt", *resume)
+        assert status == (130 if step == 3 else 0), error
+    again = torch.load(tmp_path / "again.pt", weights_only=True)
+    assert all(torch.equal(again["weights"][name], saved["weights"][name]) for name in saved["weights"])
 
     mistakes = [
         (["-evaluate", "-model", lm], "no fflm file"), (["-evaluate", "-model", tmp_path / "x"], "no such model"),
