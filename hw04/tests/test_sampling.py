@@ -165,3 +165,9 @@ def test_a_block_said_three_times_over(ids, size):
 
 def test_the_end_of_a_story_can_be_chosen():
     assert next_probabilities(LOGITS, NONE)[EOS] > 0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_scores_that_are_no_numbers_are_refused(bad):
+    with pytest.raises(UserError, match="no finite numbers"):
+        next_probabilities(torch.tensor([0.0, 0.0, 1.0, bad]), torch.zeros(4))
