@@ -180,7 +180,8 @@ def test_too_many_skipped_steps_end_the_training_with_the_last_good_state(folder
 
 
 def test_ctrl_c_while_the_libraries_load(tmp_path):
-    (tmp_path / "torch.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    press = "signal.signal(signal.SIGINT, signal.default_int_handler)\nsignal.raise_signal(signal.SIGINT)\n"
+    (tmp_path / "torch.py").write_text(f"import signal\n{press}")  # also where a shell has it ignored
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, lstlm.__file__, "-h"], env=environment, capture_output=True, text=True)
     assert done.returncode == 128 + signal.SIGINT
