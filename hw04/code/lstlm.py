@@ -20,6 +20,7 @@ It needs torch, numpy and tqdm, and no other file. Losses are in nats per target
 import argparse
 import contextlib
 import difflib
+import functools
 import glob
 import hashlib
 import io
@@ -887,24 +888,24 @@ class LSTMLM(nn.Module):
 # ---- The loss -------------------------------------------------------------------------------------------------------
 
 
+CHUNK = 1 << 22  # scores at a time in training: 16 MB in float32; half of that in evaluation
+
+
 class LinearCrossEntropy(torch.autograd.Function):
     """The cross-entropy of softmax(features W^T + bias) against the targets, summed over the R rows, in nats.
 
-    The scores of R rows x V words would take more memory than all the rest. So rows are taken in chunks, and
-    where a gradient will be wanted, it is computed at once, while a chunk's probabilities are there:
-    d loss / d scores = softmax - onehot(target). Products are in the dtype of `features`.
+    The scores of R rows x V words would take more memory than all the rest. So rows are taken in chunks, and the
+    gradient is computed at once, while a chunk's probabilities are there: d loss / d scores = softmax - onehot(target).
+    Products are in the dtype of `features`.
     """
 
-    CHUNK = 1 << 22  # scores at a time in training: 16 MB in float32; half of that in evaluation
-
     @staticmethod
-    def forward(ctx, features, weight, bias, targets, training=True):
+    def forward(ctx, features, weight, bias, targets):
         """features (R, N), weight (V, N), bias (V,), targets (R,) -> a scalar."""
         low_weight, low_bias = weight.to(features.dtype), bias.to(features.dtype)
-        if training:
-            grad_rows, grad_weight, grad_bias = [], torch.zeros_like(weight), torch.zeros_like(bias)
+        grad_rows, grad_weight, grad_bias = [], torch.zeros_like(weight), torch.zeros_like(bias)
         total = weight.new_zeros(())
-        size = max(1, LinearCrossEntropy.CHUNK // (1 if training else 2) // len(weight))
+        size = max(1, CHUNK // len(weight))
         buffer = weight.new_empty(min(size, len(features)), len(weight))
         for x, target in zip(features.split(size), targets[:, None].split(size), strict=True):  # (r, N), (r, 1)
             logits = product(x, low_weight, low_bias)  # (r, V)
@@ -912,20 +913,31 @@ class LinearCrossEntropy(torch.autograd.Function):
             # The most probable word gives log(sum(exp(logits))), without a second pass of exponentials.
             log_sum = logits.amax(1, keepdim=True) - probs.amax(1, keepdim=True).log()
             total += (log_sum - logits.gather(1, target)).sum()
-            if training:
-                slope = probs.scatter_add_(1, target, probs.new_full(target.shape, -1))
-                grad_bias += slope.sum(0)
-                slope = slope.to(x.dtype)
-                grad_weight += weight_gradient(slope, x)
-                grad_rows.append(product(slope, low_weight.t()))
-        if training:
-            ctx.grads = torch.cat(grad_rows), grad_weight, grad_bias
+            slope = probs.scatter_add_(1, target, probs.new_full(target.shape, -1))
+            grad_bias += slope.sum(0)
+            slope = slope.to(x.dtype)
+            grad_weight += weight_gradient(slope, x)
+            grad_rows.append(product(slope, low_weight.t()))
+        ctx.grads = torch.cat(grad_rows), grad_weight, grad_bias
         return total
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        return *(x * grad.to(x.dtype) for x in ctx.grads), None, None
+        return *(x * grad.to(x.dtype) for x in ctx.grads), None
+
+
+def linear_cross_entropy(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """`LinearCrossEntropy` without gradients: some words at a time for all rows, so no matrix is as large as V."""
+    log_sum, picked = weight.new_full((len(features),), -math.inf), weight.new_empty(len(features))  # (R,)
+    size = max(1, CHUNK // 2 // len(features))
+    for start, (w, b) in enumerate(zip(weight.split(size), bias.split(size), strict=True)):  # (v, N), (v,)
+        logits = product(features, w.to(features.dtype), b.to(features.dtype)).to(weight.dtype)  # (R, v)
+        log_sum = torch.logaddexp(log_sum, logits.logsumexp(1))
+        place = targets - start * size  # of the target among these words
+        rows = ((place >= 0) & (place < len(w))).nonzero()[:, 0]
+        picked[rows] = logits[rows, place[rows]]
+    return (log_sum - picked).sum()
 
 
 def summed_nats(model: LSTMLM, inputs: Tensor, targets: Tensor, lengths: Tensor, state: State | None = None):
@@ -933,8 +945,8 @@ def summed_nats(model: LSTMLM, inputs: Tensor, targets: Tensor, lengths: Tensor,
     output = model.output
     features, packing, state = model.features(inputs.to(output.weight.device), lengths, state)
     targets = targets.flatten()[packing.data].to(output.weight.device)
-    more = targets, torch.is_grad_enabled()
-    return LinearCrossEntropy.apply(model.cast(features), output.weight, output.bias, *more), state
+    nats_of = LinearCrossEntropy.apply if torch.is_grad_enabled() else linear_cross_entropy
+    return nats_of(model.cast(features), output.weight, output.bias, targets), state
 
 
 @torch.no_grad()
@@ -1438,29 +1450,40 @@ def keep(probs: Tensor, chosen: Tensor) -> Tensor:
     return kept / kept.sum()
 
 
+class WholeNumbers:
+    """A weight (n, K) in a quarter of its memory: whole numbers of -127 to 127 times a scale for each of its n rows."""
+
+    def __init__(self, weight: Tensor):
+        self.scale = weight.abs().amax(1).clamp(min=1e-30) / 127  # (n,)
+        whole = (weight / self.scale[:, None]).round().to(torch.int8)
+        self.whole = F.pad(whole, (0, -whole.shape[1] % 32))  # the kernel takes 32 columns at a time
+        self.ones = torch.ones_like(self.scale, dtype=torch.bfloat16)  # it rounds its scales, so it gets none
+
+    def product(self, x: Tensor, bias: Tensor) -> Tensor:
+        """`product` of x (K, K') in float32, which is rounded to bfloat16, with this weight."""
+        x = F.pad(x, (0, self.whole.shape[1] - x.shape[1])).bfloat16()
+        return torch.addcmul(bias, torch._weight_int8pack_mm(x, self.whole, self.ones), self.scale)
+
+
 class Stepper:
     """The model one position at a time, for generation: a product for each layer, of weights laid side by side.
 
-    That takes a fraction of the time of the modules of PyTorch. With precision int8 the largest matrix by far, that of
-    the output layer, is whole numbers of -127 to 127 times a scale for each word, and the scores of the words that then
-    seem the most probable are computed again in float32.
+    A token costs little more than to read the weights once, where the modules of PyTorch take a few times as long.
+    With precision int8 the weights are `WholeNumbers`, and the scores of the words that then seem the most probable are
+    computed again in float32.
     """
 
     AGAIN = 32  # such words
 
     def __init__(self, model: LSTMLM):
         self.model, self.cell = model, CELLS[model.cell]
-        self.layers = [[model.cast(x) for x in self.joined(*weights)] for weights in model.layers()]
-        self.output = [model.cast(x) for x in (model.output.weight, model.output.bias)]
-        if model.precision == torch.int8:
-            self.scale = self.output[0].abs().amax(1).clamp(min=1e-30) / 127  # (V,)
-            whole = (self.output[0] / self.scale[:, None]).round().to(torch.int8)
-            self.whole = F.pad(whole, (0, -whole.shape[1] % 32))  # the kernel takes 32 columns at a time
+        self.layers = [self.prepared(*self.joined(*weights)) for weights in model.layers()]
+        self.output = self.prepared(model.output.weight, model.output.bias)
 
     @staticmethod
     def of(model: LSTMLM) -> "Stepper":
         """The one of a model, which is made when it is first asked for and when the weights have changed."""
-        made_from = model.precision, [parameter._version for parameter in model.parameters()]
+        made_from = model.precision, model.output.weight._version  # who changes one weight changes them all
         if model.stepper is None or model.stepper[0] != made_from:
             model.stepper = made_from, Stepper(model)
         return model.stepper[1]
@@ -1474,30 +1497,35 @@ class Stepper:
         rows = [[w_ru, v_ru], [torch.zeros_like(w_n), v_n], [w_n, torch.zeros_like(v_n)]]
         return torch.cat([torch.cat(row, 1) for row in rows]), torch.cat([b_ru + d_ru, d_n, b_n])
 
+    def prepared(self, weight: Tensor, bias: Tensor):
+        """The function x (K, In) -> x W^T + b (K, n), with the product in `precision`."""
+        if self.model.precision == torch.int8:
+            return functools.partial(WholeNumbers(weight).product, bias=bias)
+        low_weight, low_bias = self.model.cast(weight), self.model.cast(bias)
+        return lambda x: product(self.model.cast(x), low_weight, low_bias).to(x.dtype)
+
     def __call__(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """The scores (K, V) after one more token (K,) of each of K stories, and their state."""
         x, hs, cs, past = self.model.embedding.weight[tokens], [], [], state.past  # (K, EDim)
         if self.model.positions:
             x = x + sinusoids(state.position, 1, x.shape[1]).to(x)
-        for weights, h, c in zip(self.layers, state.h, state.c, strict=True):
-            sums = product(self.model.cast(torch.cat([x, h], 1)), *weights).to(c.dtype)  # (K, SN)
+        for sums, h, c in zip(self.layers, state.h, state.c, strict=True):
+            z = sums(torch.cat([x, h], 1))  # (K, SN)
             x, c_next = torch.empty_like(h), torch.empty_like(c)  # (K, N)
-            self.cell.forward(sums, c, c_next, x)
+            self.cell.forward(z, c, c_next, x)
             hs.append(x)
             cs.append(c_next)
         if self.model.attention:
             x = torch.cat([x, self.model.attend(x[:, None], past)[:, 0]], 1)
             past = torch.cat([past, hs[-1][:, None]], 1)
-        return self.scores(x), State(tuple(hs), tuple(cs), past, state.position + 1)
+        scores = self.output(x)
+        if self.model.precision == torch.int8:
+            scores = self.again(scores, x)
+        return scores, State(tuple(hs), tuple(cs), past, state.position + 1)
 
-    def scores(self, x: Tensor) -> Tensor:
-        """Features (K, N) -> scores (K, V)."""
-        weight, bias = self.output
-        if self.model.precision != torch.int8:
-            return product(self.model.cast(x), weight, bias).to(x.dtype)
-        padded = F.pad(x, (0, self.whole.shape[1] - x.shape[1])).bfloat16()
-        ones = torch.ones_like(self.scale, dtype=padded.dtype)  # ours is float32, which the kernel does not take
-        scores = torch._weight_int8pack_mm(padded, self.whole, ones) * self.scale + bias
+    def again(self, scores: Tensor, x: Tensor) -> Tensor:
+        """The scores (K, V) with the AGAIN best ones from the features x (K, N) in float32."""
+        weight, bias = self.model.output.weight, self.model.output.bias
         best = scores.topk(min(self.AGAIN, len(bias))).indices  # (K, AGAIN)
         return scores.scatter(1, best, (weight[best] @ x[:, :, None])[:, :, 0] + bias[best])
 

@@ -22,7 +22,7 @@ import torch._dynamo  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = {  # name: functions, and the tests that must notice
-    "loss": (["LinearCrossEntropy", "summed_nats", "compute_loss"], ["test_model.py"]),
+    "loss": (["LinearCrossEntropy", "linear_cross_entropy", "summed_nats", "compute_loss"], ["test_model.py"]),
     "batches": (["collate_stories", "pieces", "shuffled_batches", "pack"], ["test_model.py"]),
     "sampling": (["next_probabilities", "keep", "choose", "looping"], ["test_sampling.py"]),
     "files": (["atomic_write", "seal", "unseal", "check_pickle", "read_checked", "read_newest", "check_model",

@@ -2,6 +2,7 @@
 
 import math
 
+import lstlm
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from lstlm import (
     UserError,
     collate_stories,
     compute_loss,
+    linear_cross_entropy,
     next_logits,
     pack,
     pieces,
@@ -171,12 +173,15 @@ def test_fused_loss_equals_plain_cross_entropy(rows, V, chunk, scale, seed):
     features, weight, bias = make(rows, 4), make(V, 4), make(V)
     targets = torch.randint(V, (rows,), generator=generator)
     plain = F.cross_entropy(features @ weight.t() + bias, targets, reduction="sum")
-    whole, LinearCrossEntropy.CHUNK = LinearCrossEntropy.CHUNK, chunk
+    whole, lstlm.CHUNK = lstlm.CHUNK, chunk
     try:
         ours = LinearCrossEntropy.apply(features, weight, bias, targets)
+        with torch.no_grad():
+            without_gradients = linear_cross_entropy(features, weight, bias, targets)
     finally:
-        LinearCrossEntropy.CHUNK = whole
+        lstlm.CHUNK = whole
     torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(without_gradients, plain.detach(), rtol=1e-10, atol=1e-10)
     inputs = (features, weight, bias)
     for a, b in zip(torch.autograd.grad(3 * ours, inputs), torch.autograd.grad(3 * plain, inputs), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10 * scale)
