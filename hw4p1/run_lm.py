@@ -130,8 +130,8 @@ def checkpoint_path(run: str, which: str) -> Path:
 def train(args: argparse.Namespace) -> None:
     """Train a model, or go on with it."""
     trainer, loaders, note = prepare(args)
-    print_plan(trainer, loaders)
-    with stopping_on_signals(trainer):
+    with stopping_on_signals(trainer):  # from the moment at which a person sees that it begins
+        print_plan(trainer, loaders)
         trainer.train(loaders["train"], loaders["val"], trainer.config["training"]["epochs"] - trainer.current_epoch)
     trainer.cleanup()
     print(f"best: {trainer.best_metric:.4f} nats per character on val, in {trainer.best_model_path}")
