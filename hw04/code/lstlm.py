@@ -52,6 +52,7 @@ try:
     from torch.nn import functional as F
     from torch.nn.parallel import DistributedDataParallel
     from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
+    from torch.overrides import TorchFunctionMode
     from torch.utils.checkpoint import checkpoint
     from tqdm import tqdm
 except KeyboardInterrupt:  # Ctrl-C in the second that this takes
@@ -66,7 +67,7 @@ SPECIAL = ("<unk>", "<bos>", "<eos>")  # the first three ids of every vocabulary
 UNK, BOS, EOS = range(3)
 HW04 = Path(__file__).resolve().parent.parent
 DATA = HW04 / "data"
-ROWS = 1024  # stories x positions that evaluation and reading compute at a time, with the state carried over
+ROWS = 512  # stories x positions that evaluation and reading compute at a time, with the state carried over
 ROUNDS = 20  # of -continue
 TOKENIZERS = ("words", "bpe")
 ATTENTION = ("dot", "bilinear", "additive")
@@ -240,7 +241,7 @@ def build_vocab_and_embeddings(
 
 def vector_spread(vectors: Tensor) -> float:
     """The standard deviation of the numbers in the given word vectors, rows of zeros aside; 1 where there is none."""
-    known = vectors[:0] if vectors.is_meta else vectors[vectors.any(1)].double()
+    known = vectors[vectors.any(1)].double()
     return (float(known.std()) if known.numel() > 1 else 0.0) or 1.0
 
 
@@ -699,16 +700,9 @@ class LSTMLM(nn.Module):
         for flag, size in (("N", N), ("EDim", edim if tie else 0)):
             if halves and size % 2:
                 raise UserError(f"-{flag} {size} with {halves}: it halves the LSTM's size, so {flag} must be even")
-        learned = ~embeddings.any(1)
-        learned[: len(SPECIAL)] = False
-        spread = vector_spread(embeddings[3:])
-        if tie and (embeddings.is_meta or not embeddings[3:].any()):  # scores are products with them: they start small
-            spread = edim**-0.5
-            embeddings = embeddings * spread
-        drawn = torch.randn(V, edim) * spread
-        self.embedding = nn.Embedding.from_pretrained(torch.where(learned[:, None], drawn, embeddings), freeze=False)
-        learned[: len(SPECIAL)] = True
-        self.register_buffer("learned", learned | finetune | tie)
+        self.embedding = nn.Embedding.from_pretrained(torch.empty(V, edim, dtype=embeddings.dtype), freeze=False)
+        self.register_buffer("learned", torch.ones(V, dtype=torch.bool))
+        spread = 1.0 if embeddings.is_meta else self.fill_vectors(embeddings, finetune, tie)
         self.cell = cell
         size, n = (x // 2 if halves else x for x in (N, edim if tie else N))  # of a layer, and of the last one
         layers, make = H - (tie and H > 1), getattr(nn, cell.upper())
@@ -722,19 +716,38 @@ class LSTMLM(nn.Module):
             del self.output.bias  # in its place are zeros, so that what follows need not ask
             self.output.register_buffer("bias", torch.zeros(V), persistent=False)
         self.attention, self.tied, self.precision, self.stepper = attention, tie, precision, None
-        if attention == "bilinear":
-            self.W = nn.Parameter(torch.eye(n) / n**0.5)  # so it starts as dot
-        elif attention == "additive":
-            self.W, self.U = (nn.Parameter(torch.randn(n, n) * 2 / n**0.5) for _ in "WU")
-            self.v = nn.Parameter(torch.randn(n) / n**0.5)
-        self.initialise((spread**2 + positions / 2) ** 0.5)
+        for name in {"bilinear": "W", "additive": "WUv"}.get(attention, ""):
+            setattr(self, name, nn.Parameter(torch.empty(n) if name == "v" else torch.empty(n, n)))
+        if not embeddings.is_meta:
+            self.initialise((spread**2 + positions / 2) ** 0.5)
 
+    @torch.no_grad()
+    def fill_vectors(self, embeddings: Tensor, finetune: bool, tie: bool) -> float:
+        """Take over the given word vectors, draw the all-zero ones, say which train; returns their spread."""
+        self.learned.copy_(~embeddings.any(1))
+        self.learned[: len(SPECIAL)] = False
+        spread = vector_spread(embeddings[3:])
+        if tie and not embeddings[3:].any():  # scores are products with them: they start small
+            spread = embeddings.shape[1] ** -0.5
+            embeddings = embeddings * spread
+        drawn = torch.randn(embeddings.shape) * spread
+        self.embedding.weight.copy_(torch.where(self.learned[:, None], drawn, embeddings))
+        self.learned[: len(SPECIAL)] = True
+        self.learned |= finetune | tie
+        return spread
+
+    @torch.no_grad()
     def initialise(self, spread: float) -> None:
         """Start where the gates feel their input: with PyTorch's small weights learning is some 40 steps behind.
 
         The products of input and weights have a spread of about 1, for word vectors whose numbers have this `spread`
-        and for states of about 1/2. Forget gates start open (Jozefowicz et al. 2015).
+        and for states of about 1/2. Forget gates start open (Jozefowicz et al. 2015), bilinear attention as dot.
         """
+        if self.attention == "bilinear":
+            self.W.copy_(torch.eye(len(self.W)) / len(self.W) ** 0.5)
+        elif self.attention == "additive":
+            for weight in (self.W, self.U, self.v):
+                weight.copy_(torch.randn(weight.shape) * (weight.dim() / len(weight) ** 0.5))
         for layer, (w_ih, w_hh, b_ih, b_hh) in enumerate(self.layers()):
             N = w_hh.shape[1]
             nn.init.normal_(w_ih, std=(2 if layer > self.lstm.bidirectional else 1 / spread) / w_ih.shape[1] ** 0.5)
@@ -888,7 +901,7 @@ class LSTMLM(nn.Module):
 # ---- The loss -------------------------------------------------------------------------------------------------------
 
 
-CHUNK = 1 << 22  # scores at a time in training: 16 MB in float32; half of that in evaluation
+CHUNK = 1 << 22  # scores at a time in training: 16 MB in float32; an eighth of that in evaluation
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -930,7 +943,7 @@ class LinearCrossEntropy(torch.autograd.Function):
 def linear_cross_entropy(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     """`LinearCrossEntropy` without gradients: some words at a time for all rows, so no matrix is as large as V."""
     log_sum, picked = weight.new_full((len(features),), -math.inf), weight.new_empty(len(features))  # (R,)
-    size = max(1, CHUNK // 2 // len(features))
+    size = max(1, CHUNK // 8 // len(features))
     for start, (w, b) in enumerate(zip(weight.split(size), bias.split(size), strict=True)):  # (v, N), (v,)
         logits = product(features, w.to(features.dtype), b.to(features.dtype)).to(weight.dtype)  # (R, v)
         log_sum = torch.logaddexp(log_sum, logits.logsumexp(1))
@@ -2136,6 +2149,16 @@ def load_model(args: argparse.Namespace, precision: torch.dtype = torch.float32)
     return Loaded(model.to(device).eval(), config, words, token2idx, facts, pieces)
 
 
+class Sizes(TorchFunctionMode):
+    """Within it and the device `meta`, where tensors have a shape and no numbers, a model can be made to see its sizes.
+
+    Arithmetic there would load PyTorch's compiler, which takes seconds, so its modules draw no numbers.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        return args[0] if function is Tensor.uniform_ else function(*args, **(kwargs or {}))
+
+
 def check_model(content: dict) -> None:
     """Raise ValueError or the like if any part of a checkpoint cannot be right."""
     config, words, weights, facts = (content[key] for key in ("config", "words", "weights", "facts"))
@@ -2153,7 +2176,7 @@ def check_model(content: dict) -> None:
     layers = sum("weight_ih_l" in name for name in weights)
     if config.H * (1 + config.bidirectional) != layers:  # before that many are made
         raise ValueError("its layers do not match its weights")
-    with torch.device("meta"):  # where tensors have a shape and no numbers
+    with torch.device("meta"), Sizes():
         model = config.build(torch.empty(len(words), config.EDim), torch.float32)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if {name: tensor.shape for name, tensor in weights.items()} != shapes:

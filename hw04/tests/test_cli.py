@@ -238,6 +238,15 @@ def test_a_prompt_of_a_hundred_thousand_tokens(folder):
     assert len(json.loads(done.stdout)["tokens"]) <= 3
 
 
+def test_a_first_token_waits_for_no_library_that_it_does_not_need(folder):
+    """PyTorch's compiler and sympy take seconds to load, and the first operation on device `meta` may load them."""
+    argv = ["-prompt", "-model", str(folder / "m.pt"), "-text", "the cat", "-max_tokens", "1"]
+    code = f"import sys, lstlm; lstlm.main({argv}); print(*({{'torch._dynamo', 'sympy'}} & {{*sys.modules}}))"
+    environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, ""), done.stdout + done.stderr
+
+
 def test_training_again_keeps_the_earlier_model(folder, corpora):
     shutil.copy(folder / "m.pt", folder / "again.pt")
     before = (folder / "again.pt").read_bytes()
