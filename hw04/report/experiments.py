@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""The experiments of the report: a named list of trainings, each run once, resumable, its result kept as JSON.
+
+    python experiments.py list                        # what is planned, what is done, and the minutes of both
+    python experiments.py run -data DIR [NAME ...]    # train and evaluate what is missing, one after the other
+    python experiments.py run -jobs 2                 # as many at a time; each on its share of the threads
+
+DIR holds `tiny/` with the three TinyStories files and `glove.6B/`, as hw04/data/README.md says. Models, logs and cut
+corpora go to build/experiments, results to hw04/report/results/NAME.SEED.json. A result is that of its configuration:
+flags, seed, cuts and the digests of the corpora; when one of these changes the run is done anew. Ctrl-C stops; the same
+command goes on from the last step.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+REPORT = Path(__file__).resolve().parent
+sys.path.insert(0, str(REPORT.parent / "code"))
+import lstlm  # noqa: E402
+import torch  # noqa: E402
+
+RESULTS, BUILD = REPORT / "results", REPORT.parents[1] / "build" / "experiments"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One training: the flags of lstlm.py, seeds, and how many stories of the training and valid corpus (0: all)."""
+
+    group: str
+    name: str
+    flags: str
+    minutes: int  # on one core, as planned
+    seeds: tuple[int, ...] = (0,)
+    stories: tuple[int, int] = (0, 0)
+
+
+SMALL = "-H 2 -N 256 -VSize 4000 -E 1"
+CUT = (3000, 300)
+VECTORS = "-EDim 100"
+MEASURES = ("nats", "ppl", "bpc", "n_tokens", "unk_share")
+
+
+def small(name: str, flags: str = "", seeds: tuple[int, ...] = (0,), setting: str = f"{SMALL} {VECTORS}",
+          stories: tuple[int, int] = CUT, minutes: int = 5) -> Plan:
+    """A run of the small setting, in which each change to it is a few minutes: 3,000 stories, 0.58 M tokens, once."""
+    return Plan("small", name, f"{setting} {flags}".strip(), minutes, seeds, stories)
+
+
+PLANS = [
+    Plan("main", "handout", "-H 2 -N 512 -E 1 -EDim 100", 70),
+    Plan("main", "handout-attention", "-H 2 -N 512 -E 1 -EDim 100 -a", 45),
+    small("base", seeds=(0, 1, 2)),
+    small("tie", "-tie", setting=f"{SMALL} -EDim 256", seeds=(0, 1)),
+    small("attention", "-a", seeds=(0, 1)),
+    small("cosine", "-schedule cosine"),
+    small("lr 0.001", "-lr 0.001"),
+    small("lr 0.002", "-lr 0.002"),
+    small("lr 0.008", "-lr 0.008"),
+    small("batch 8", "-B 8", minutes=8),
+    small("batch 16", "-B 16", minutes=6),
+    small("batch 64", "-B 64"),
+    small("gru", "-cell gru", seeds=(0, 1)),
+    small("rnn", "-cell rnn", seeds=(0, 1)),
+    small("glove", setting=f"{SMALL} -embeddings_file GLOVE", seeds=(0, 1)),
+    small("glove fine-tuned", "-finetune", setting=f"{SMALL} -embeddings_file GLOVE", seeds=(0, 1)),
+    small("glove fine-tuned slowly", "-finetune -emb_lr 0.001", setting=f"{SMALL} -embeddings_file GLOVE"),
+    small("bilinear", "-a bilinear", seeds=(0, 1)),
+    small("additive", "-a additive", minutes=15),
+    small("positions", "-positions", seeds=(0, 1)),
+    small("bidirectional", "-bidirectional"),
+    small("pieces", "-tokenizer bpe", seeds=(0, 1)),
+    small("dropout", "-dropout 0.2"),
+    small("locked dropout", "-dropout 0.2 -locked"),
+    small("weight decay", "-weight_decay 0.01"),
+    small("1 layer", setting=f"-H 1 -N 256 -VSize 4000 -E 1 {VECTORS}"),
+    small("3 layers", setting=f"-H 3 -N 256 -VSize 4000 -E 1 {VECTORS}"),
+    small("N 128", setting=f"-H 2 -N 128 -VSize 4000 -E 1 {VECTORS}", minutes=4),
+    small("N 384", setting=f"-H 2 -N 384 -VSize 4000 -E 1 {VECTORS}", minutes=8),
+    small("EDim 50", setting=f"{SMALL} -EDim 50"),
+    small("EDim 200", setting=f"{SMALL} -EDim 200", minutes=6),
+    small("4 epochs", setting=f"-H 2 -N 256 -VSize 4000 -E 4 {VECTORS}", minutes=18),
+    small("4 epochs, dropout", "-dropout 0.2", setting=f"-H 2 -N 256 -VSize 4000 -E 4 {VECTORS}", minutes=18),
+]
+
+
+class Experiment:
+    """One plan with one seed: where its files are, whether it is done, and how to do it."""
+
+    def __init__(self, plan: Plan, seed: int, data: Path):
+        self.plan, self.seed, self.data = plan, seed, data
+        self.label = f"{plan.name} / seed {seed}"
+        stem = plan.name.replace(",", "").replace(" ", "-")
+        self.result, self.model = RESULTS / f"{stem}.{seed}.json", BUILD / f"{stem}.{seed}.pt"
+
+    def corpus(self, name: str, stories: int) -> Path:
+        """A corpus file of the TinyStories; of its first so many stories only, if not 0."""
+        whole = self.data / "tiny" / name
+        if not stories:
+            return whole
+        part = BUILD / "tiny" / f"{name}.{stories}"
+        if not part.exists():
+            part.parent.mkdir(parents=True, exist_ok=True)
+            lines = whole.read_text().splitlines(keepends=True)[:stories]  # a story is a line
+            lstlm.atomic_write(part, lambda file: file.write("".join(lines).encode()))
+        return part
+
+    def configuration(self) -> dict:
+        """All on which the result depends, but for the machine."""
+        names = ("tiny.train.tokens.4M", "tiny.valid.tokens.200K", "tiny.test.tokens.4M")
+        digests = [lstlm.digest(self.data / "tiny" / name) for name in names]
+        return {"flags": self.plan.flags, "seed": self.seed, "stories": list(self.plan.stories), "corpora": digests}
+
+    def done(self) -> dict | None:
+        """The stored result, if it is of this configuration (of the corpora that are there, if any are)."""
+        if not self.result.exists():
+            return None
+        stored = json.loads(self.result.read_text())
+        wanted = {"flags": self.plan.flags, "seed": self.seed, "stories": list(self.plan.stories)}
+        if (self.data / "tiny").is_dir():
+            wanted = self.configuration()
+        return stored if wanted.items() <= stored["configuration"].items() else None
+
+    def run(self, threads: int) -> str:
+        """Train, or go on training, and evaluate; returns a line that says how it went."""
+        configuration = self.configuration()
+        digest = hashlib.sha256(json.dumps(configuration).encode()).hexdigest()[:16]
+        log, state, mark = (lstlm.side_file(self.model, ending) for ending in (".log.jsonl", ".state.pt", ".digest"))
+        begun = mark.exists() and mark.read_text() == digest
+        BUILD.mkdir(parents=True, exist_ok=True)
+        if not begun:  # what is left of other configurations
+            for path in (log, state, lstlm.side_file(self.model, ".state.prev.pt"), self.model):
+                path.unlink(missing_ok=True)
+            lstlm.atomic_write(mark, lambda file: file.write(digest.encode()))
+        started = time.time()
+        if not (begun and self.model.exists() and not state.exists()):
+            self.lstlm(threads, *self.training_flags(), *["-resume"][: state.exists()])
+        test = json.loads(self.lstlm(threads, "-evaluate", "-json", "-model", str(self.model), "-test_corpus",
+                                     str(self.corpus("tiny.test.tokens.4M", 0))).splitlines()[-1])
+        records = [json.loads(line) for line in log.read_text().splitlines()]
+        record = {"name": self.plan.name, "group": self.plan.group, "configuration": configuration,
+                  **self.summary(records), "test": {key: test[key] for key in MEASURES},
+                  "machine": {"processor": processor(), "threads": threads, "torch": torch.__version__,
+                              "date": time.strftime("%Y-%m-%d")}}
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        lstlm.atomic_write(self.result, lambda file: file.write(json.dumps(record, indent=1).encode() + b"\n"))
+        minutes = (time.time() - started) / 60
+        return f"{self.label}: test perplexity {test['ppl']:.2f} ({test['bpc']:.4f} bits/char), {minutes:.0f} min"
+
+    def training_flags(self) -> list[str]:
+        """The command line of `lstlm.py -train`."""
+        glove = str(self.data / "glove.6B" / "glove.6B.50d.txt")
+        flags = [glove if flag == "GLOVE" else flag for flag in self.plan.flags.split()]
+        train, valid = self.plan.stories
+        return ["-train", *flags, "-seed", str(self.seed), "-model", str(self.model),
+                "-train_corpus", str(self.corpus("tiny.train.tokens.4M", train)),
+                "-valid_corpus", str(self.corpus("tiny.valid.tokens.200K", valid))]
+
+    def lstlm(self, threads: int, *flags: str) -> str:
+        """What lstlm.py prints. Raises SystemExit with its last words if it fails."""
+        command = [sys.executable, str(REPORT.parent / "code" / "lstlm.py"), *flags]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            words = done.stderr.strip().splitlines()
+            raise SystemExit(f"{self.label}: exit status {done.returncode}: {words[-1] if words else 'killed'}")
+        return done.stdout
+
+    def summary(self, records: list[dict]) -> dict:
+        """Parameters, best valid loss, speed and the curve, from the model and the log of the training."""
+        args = lstlm.parse_args(["-evaluate", "-model", str(self.model)])
+        loaded = lstlm.load_model(args)
+        points = [record for record in records if record.get("mode") == "train"]
+        seconds = [0.0]
+        for before, record in zip([{"seconds": 0}, *points], points, strict=False):  # a resumed run counts from 0
+            gone = record["seconds"] - before["seconds"]
+            seconds.append(seconds[-1] + (gone if gone > 0 else record["seconds"]))
+        curve = [{"step": record["step"], "minutes": round(at / 60, 2), "train": record["train_nats"],
+                  "valid": record["valid_nats"]} for record, at in zip(points, seconds[1:], strict=True)]
+        best = min(curve, key=lambda point: point["valid"])
+        return {"parameters": sum(p.numel() for p in loaded.model.parameters()), "V": len(loaded.words),
+                "valid": {"nats": best["valid"], "ppl": lstlm.safe_exp(best["valid"])}, "minutes": curve[-1]["minutes"],
+                "tokens_per_s": sorted(record["tokens_per_s"] for record in points)[len(points) // 2], "curve": curve}
+
+
+def processor() -> str:
+    """The name of the processor, as Linux tells it, else what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def show(experiments: list[Experiment]) -> None:
+    """A line for each run: what it took and gave, or what is planned."""
+    left = 0
+    for experiment in experiments:
+        if result := experiment.done():
+            valid, test = result["valid"], result["test"]
+            text = (f"{result['minutes']:6.1f} min  valid {valid['ppl']:7.2f}  test {test['ppl']:7.2f}  "
+                    f"{test['bpc']:.4f} bits/char  {result['parameters'] / 1e6:5.2f} M")
+        else:
+            left += experiment.plan.minutes
+            text = f"{experiment.plan.minutes:6d} min planned"
+        print(f"{experiment.plan.group:6}{experiment.label:36} {text}")
+    print(f"{left} minutes of one core left")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("list", "run"))
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of runs or of groups of them (default all)")
+    parser.add_argument("-data", type=Path, default=Path(os.environ.get("LSTLM_DATA", lstlm.DATA)),
+                        help="the folder with tiny/ and glove.6B/ (default $LSTLM_DATA, else hw04/data)")
+    parser.add_argument("-jobs", type=int, default=1, help="trainings at a time (default 1)")
+    args = parser.parse_intermixed_args()
+    if unknown := set(args.names) - {name for plan in PLANS for name in (plan.name, plan.group)}:
+        parser.error(f"no run or group named {', '.join(sorted(unknown))}; see: experiments.py list")
+    experiments = [Experiment(plan, seed, args.data) for plan in PLANS for seed in plan.seeds
+                   if not args.names or {plan.name, plan.group} & set(args.names)]
+    if args.what == "list":
+        return show(experiments)
+    if not (args.data / "tiny" / "tiny.train.tokens.4M").exists():
+        parser.error(f"{args.data}/tiny: no TinyStories; get them with hw04/data/get_data.py, or give -data")
+    missing = [experiment for experiment in experiments if not experiment.done()]
+    threads = max(1, torch.get_num_threads() // args.jobs)
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for line in pool.map(lambda experiment: experiment.run(threads), missing):
+            print(time.strftime("%H:%M"), line, flush=True)
+    return None
+
+
+if __name__ == "__main__":
+    main()
