@@ -3,6 +3,7 @@
 
     python get_data.py                              # everything, beside this script
     python get_data.py tiny                         # the stories alone: a download of 22 MB
+    python get_data.py tiny -same                   # the very stories of the README's figures: up to 4.2 GB
     python get_data.py glove -dims 100              # the default vectors alone (but the zip is 862 MB)
     python get_data.py wiki -from_file wiki=wikitext-2-v1.zip      # a file that you already have
     python get_data.py glove -url glove=https://my.mirror/glove.6B.zip
@@ -14,6 +15,7 @@ Exit status: 0; 2 when something is wrong that you can mend; 130 after Ctrl-C.
 """
 
 import argparse
+import base64
 import contextlib
 import hashlib
 import http.client
@@ -76,6 +78,13 @@ SOURCES = {
 # Each split of the stories ends with the story that brings it to this many tokens.
 TINY_TOKENS = (4_000_000, 200_000, 200_000)  # train, valid, test
 SAME_STORY = 40  # two stories that begin with the same 40 tokens count as one: only the first is used
+# The files in which `-same` looks for the stories of the README's figures, until it has all: the small ones first.
+SAME_FILES = ("TinyStoriesV2-GPT4-valid", "TinyStories-valid", "TinyStoriesV2-GPT4-train", "TinyStories-train")
+SAME_URLS = tuple(  # 22 MB, 19 MB, 2.2 GB, 1.9 GB; not reached when written
+    f"https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main/{name}.txt" for name in SAME_FILES
+)
+DIGESTS = HERE / "digests.json"  # of the files behind the README's figures, made by make_digests.py
+DIGEST_BYTES, DIGEST_LETTERS = 6, 8  # of a story's SHA-256, and in base64: no two of 10 million stories are alike by it
 
 
 class DataError(Exception):
@@ -271,7 +280,7 @@ def write_from(file: BinaryIO, target: Path, size: int) -> None:
         while block := file.read(BLOCK):
             out.write(block)
             progress.update(len(block))
-    print(f"{target}: {size:,} bytes")
+    print(f"{target}: {size:,} bytes{compared(target)}")
 
 
 def read_raw_stories(path: Path) -> Iterator[str]:
@@ -334,9 +343,121 @@ def tokenize_stories(path: Path, targets: list[Path]) -> None:
     by_name = dict(zip((Path(name).name for name in SOURCES["tiny"].targets), splits, strict=True))
     for target in targets:
         lines, count = by_name[target.name]
-        with atomic(target) as out:
-            out.write(("\n".join(lines) + "\n").encode())
-        print(f"{target}: {len(lines):,} stories, {count:,} tokens")
+        write_stories(target, lines)
+        print(f"{target}: {len(lines):,} stories, {count:,} tokens{compared(target)}")
+
+
+def write_stories(target: Path, lines: list[str]) -> None:
+    with atomic(target) as out:
+        out.write("".join(f"{line}\n" for line in lines).encode())
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The very files behind the README's figures, known by their digests
+# ---------------------------------------------------------------------------------------------------------
+
+
+def story_digest(line: str) -> str:
+    """A few letters that tell a tokenised story, its tokens joined by spaces, from the others."""
+    return base64.b64encode(hashlib.sha256(line.encode()).digest()[:DIGEST_BYTES]).decode()
+
+
+def file_digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_digests() -> dict[str, dict]:
+    """By target: `sha256` of the file and, for stories, `stories`, the digests in their order."""
+    try:
+        known = json.loads(DIGESTS.read_text())
+        for record in known.values():
+            letters = "".join(record.get("stories", []))
+            record["stories"] = [letters[i : i + DIGEST_LETTERS] for i in range(0, len(letters), DIGEST_LETTERS)]
+        return known
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{DIGESTS}: not readable ({error}); get it from the repository again") from error
+
+
+def compared(target: Path) -> str:
+    """What to add to a line about a new file: whether it is the one that the README's figures are of."""
+    known = read_digests() if DIGESTS.exists() else {}
+    sha256 = known.get(f"{target.parent.name}/{target.name}", {}).get("sha256")
+    if not sha256:
+        return ""
+    return ", the README's to the bit" if file_digest(target) == sha256 else ", not the README's: compare no figures"
+
+
+def search(path: Path, missing: set[str], found: dict[str, str]) -> None:
+    """Move the digests of the stories that a raw text has from `missing` to `found`, with the tokenised story."""
+    tokenize_text = tokenizer()
+    before = len(found)
+    try:
+        with bar(path, path.stat().st_size) as progress:
+            for text in read_raw_stories(path):
+                line = " ".join(tokenize_text(text))
+                if (digest := story_digest(line)) in missing:
+                    missing.remove(digest)
+                    found[digest] = line
+                if not missing:
+                    break
+                progress.update(len(text) + len(END_OF_STORY))
+    except UnicodeDecodeError as error:
+        raise BadFile(f"{path}: not UTF-8 text ({error.reason}); fetch it again") from error
+    print(f"{path}: has {len(found) - before:,} of the stories that were looked for, {len(missing):,} are left")
+
+
+def rebuild(args: argparse.Namespace, targets: list[Path]) -> None:
+    """Write the splits of the README's figures, with their stories picked from raw texts by digest."""
+    known = read_digests()
+    wanted = {target: known[f"tiny/{target.name}"]["stories"] for target in targets}
+    missing, found = {digest for digests in wanted.values() for digest in digests}, {}
+    downloads = []
+    for path, parts in raw_texts(args):
+        try:
+            search(path, missing, found)
+        except BadFile:
+            discard(*parts)
+            raise
+        downloads += parts
+        if not missing:
+            break
+    for target, digests in wanted.items():
+        if found.keys().isdisjoint(digests):
+            raise DataError(f"{target}: not written, none of its {len(digests):,} stories was found; "
+                            "name a file that has them with -from_file tiny=PATH, or cut other stories without -same")
+    for target, digests in wanted.items():
+        write_found(target, digests, found)
+    discard(*downloads)  # not before: stopped and started again, the search needs all of them
+
+
+def raw_texts(args: argparse.Namespace) -> Iterator[tuple[Path, list[Path]]]:
+    """The files to look into, those of `-from_file` or else downloads, and what to remove of each afterwards."""
+    if "tiny" in args.from_file:
+        yield from ((path, []) for path in args.from_file["tiny"])
+        return
+    for url in (args.url["tiny"],) if "tiny" in args.url else SAME_URLS:
+        part, note = (args.o / f"{url.rpartition('/')[2]}.part{end}" for end in ("", ".json"))
+        download("tiny", (url,), part, note)
+        verify(part, None)
+        yield part, [part, note]
+
+
+def write_found(target: Path, digests: list[str], found: dict[str, str]) -> None:
+    """Write the stories of a split that were found, in its order, and say which were not."""
+    write_stories(target, [found[digest] for digest in digests if digest in found])
+    absent = [number for number, digest in enumerate(digests, 1) if digest not in found]
+    print(f"{target}: {len(digests) - len(absent):,} of {len(digests):,} stories found{compared(target)}")
+    if absent:
+        print(f"note: {target} lacks the stories {ranges(absent)}, and was written without them")
+
+
+def ranges(numbers: list[int], most: int = 10) -> str:
+    """`3, 5-9` for 3, 5, 6, 7, 8, 9; no more than `most` such pieces."""
+    starts = [n for n, before in zip(numbers, [None, *numbers], strict=False) if before != n - 1]
+    ends = [n for n, after in zip(numbers, [*numbers[1:], None], strict=True) if after != n + 1]
+    pieces = [f"{a}-{b}" if a < b else f"{a}" for a, b in zip(starts, ends, strict=True)]
+    return ", ".join(pieces[:most]) + f" and {len(pieces) - most} more ranges" * (len(pieces) > most)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -350,7 +471,8 @@ def wanted_targets(name: str, args: argparse.Namespace) -> list[Path]:
     if name == "glove":
         targets = [target for target in targets if any(f".{dim}d." in target.name for dim in args.dims)]
     if name in args.from_file:  # of one extracted file only that one can be made
-        targets = [target for target in targets if target.name == args.from_file[name].name] or targets
+        names = {path.name for path in args.from_file[name]}
+        targets = [target for target in targets if target.name in names] or targets
     kept = [] if args.force else [target for target in targets if target.exists()]
     for target in kept:
         print(f"{target}: already there, kept (-force replaces it)")
@@ -362,8 +484,10 @@ def get(name: str, args: argparse.Namespace) -> None:
     source, targets = SOURCES[name], wanted_targets(name, args)
     if name in args.url:  # another copy may well be packed differently: the published checksum is not for it
         source = replace(source, urls=(args.url[name],), checksum=None)
-    if targets and name in args.from_file:
-        install(name, args.from_file[name], targets)
+    if targets and name == "tiny" and args.same:
+        rebuild(args, targets)
+    elif targets and name in args.from_file:
+        install(name, args.from_file[name][0], targets)
     elif targets:
         get_online(name, source, args.o, targets)
 
@@ -406,6 +530,7 @@ def dimensions(text: str) -> list[int]:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     addresses = "".join(f"\n  {name:6} {url}" for name, source in SOURCES.items() for url in source.urls)
+    addresses += "".join(f"\n  {'-same':6} {url}" for url in SAME_URLS)
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="addresses (none of them was reached when this script was written):" + addresses,
@@ -421,10 +546,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("-url", metavar="NAME=URL", help="fetch NAME from another address (default: those below)", **more)
     what = "make NAME from a zip, an extracted file or raw stories on this disk (default: download)"
     add("-from_file", metavar="NAME=PATH", help=what, **more)
+    what = "tiny: pick the very stories of the README's figures from all files of the set, or from each -from_file"
+    add("-same", action="store_true", help=f"{what} (default: the first ones of one file)")
     args = parser.parse_args(argv)
     args.names = list(dict.fromkeys(args.names)) or list(SOURCES)
     args.url = dict(args.url)
-    args.from_file = {name: Path(path) for name, path in args.from_file}
+    args.from_file = {name: [Path(path) for n, path in args.from_file if n == name] for name, _ in args.from_file}
     return args
 
 
@@ -439,9 +566,13 @@ def check(args: argparse.Namespace) -> None:
             raise DataError(f"-url {name}={url}: there is a -from_file for {name} too; give one of them")
         if not url.startswith(("http://", "https://")):
             raise DataError(f"-url {name}={url}: not an http address; a file is given with -from_file")
-    for name, path in args.from_file.items():
-        if not path.is_file():
-            raise DataError(f"-from_file {name}={path}: no such file; without -from_file it is downloaded")
+    if args.same and "tiny" not in args.names:
+        raise DataError("-same is for tiny, which is not among the names to get")
+    for name, paths in args.from_file.items():
+        if len(paths) > 1 and not (name == "tiny" and args.same):
+            raise DataError(f"-from_file {name}={paths[1]}: a second file; only tiny -same reads more than one")
+        if absent := [path for path in paths if not path.is_file()]:
+            raise DataError(f"-from_file {name}={absent[0]}: no such file; without -from_file it is downloaded")
 
 
 def main(argv: list[str] | None = None) -> int:

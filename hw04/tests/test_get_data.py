@@ -1,5 +1,6 @@
 """get_data.py against a small web server on this machine: no test leaves it."""
 
+import base64
 import hashlib
 import http.server
 import io
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import get_data
+import make_digests
 import pytest
 
 SCRIPT = Path(get_data.__file__)
@@ -22,6 +24,7 @@ GLOVE = {f"glove.6B.{dim}d.txt": f"the {dim}\ncat 0.5\n".encode() for dim in (50
 WIKI = {f"wiki.{split}.tokens": f" = {split} = \n a <unk> b \n".encode() for split in ("train", "valid", "test")}
 STORIES = ["Tom's cat\nsat.", "I don't.", "Tom's cat\nsat.", "", "A “dog”!", "So…", "never used"]
 RAW = "".join(f"{story}\n<|endoftext|>\n" for story in STORIES).encode()
+DATA = os.environ.get("LSTLM_DATA")
 TOKENISED = {
     "train.tokens.4M": "tom 's cat sat .\ni do n't .\n",
     "valid.tokens.200K": 'a " dog " !\n',
@@ -33,7 +36,7 @@ def zipped(files, folder=""):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            archive.writestr(folder + name, content)
+            archive.writestr(zipfile.ZipInfo(folder + name), content, zipfile.ZIP_DEFLATED)  # whatever the time is
     return buffer.getvalue()
 
 
@@ -289,6 +292,9 @@ def test_a_full_disk_keeps_the_download_and_the_old_file(server, tmp_path, capsy
         (["tiny", "-from_file", "tiny=/no/such.txt"], "/no/such.txt: no such file"),
         (["tiny", "-from_file", "wiki=x.zip"], "wiki, which is not among the names"),
         (["tiny", "-url", "tiny=ftp://x/y"], "not an http address"),
+        (["wiki", "-same"], "-same is for tiny"),
+        (["wiki", "-from_file", f"wiki={SCRIPT}", "-from_file", f"wiki={SCRIPT}"], "a second file"),
+        (["tiny", "-from_file", f"tiny={SCRIPT}", "-from_file", f"tiny={SCRIPT}"], "a second file"),
         (["tiny", "-url", "tiny=http://x/y", "-from_file", f"tiny={SCRIPT}"], "give one of them"),
     ],
 )
@@ -307,6 +313,115 @@ def test_malformed_values(capsys, args):
 def test_help_states_defaults_and_addresses_without_loading_torch():
     command = "import sys, get_data\ntry: get_data.main(['-h'])\nfinally: assert 'torch' not in sys.modules"
     result = subprocess.run([sys.executable, "-c", command], cwd=SCRIPT.parent, capture_output=True, text=True)
-    assert result.returncode == 0 and result.stdout.count("(default: ") == 6
+    assert result.returncode == 0 and result.stdout.count("(default: ") == 7
     assert "none of them was reached" in result.stdout
     assert all(url in result.stdout for source in get_data.SOURCES.values() for url in source.urls)
+
+
+@pytest.fixture
+def digests(tmp_path, monkeypatch):
+    """The digests of small files; returns the path of the new digests.json."""
+    folder, path = tmp_path / "known", tmp_path / "digests.json"
+    for name, content in (tiny_files() | under("wiki", WIKI)).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    assert make_digests.main([str(folder), "-o", str(path)]) == 0
+    monkeypatch.setattr(get_data, "DIGESTS", path)
+    return path
+
+
+def raw(*stories):
+    return "".join(f"{story}\n<|endoftext|>\n" for story in stories).encode()
+
+
+def test_the_digests_hold_no_text_and_are_checked(digests, capsys):
+    known = get_data.read_digests()
+    assert {name: len(record["stories"]) for name, record in known.items() if "tiny" in name} == {
+        "tiny/tiny.train.tokens.4M": 2, "tiny/tiny.valid.tokens.200K": 1, "tiny/tiny.test.tokens.4M": 1,
+    }  # fmt: skip
+    first = hashlib.sha256(b"tom 's cat sat .").digest()[:6]
+    assert base64.b64decode(known["tiny/tiny.train.tokens.4M"]["stories"][0]) == first
+    assert known["wiki/wiki.test.tokens"]["sha256"] == hashlib.sha256(WIKI["wiki.test.tokens"]).hexdigest()
+    assert make_digests.main([str(digests.parent / "known"), "-o", str(digests), "--check"]) == 0
+    (digests.parent / "known/tiny/tiny.test.tokens.4M").write_text("other\n")
+    assert make_digests.main([str(digests.parent / "known"), "-o", str(digests), "--check"]) == 1
+    with pytest.raises(SystemExit, match="2"):
+        make_digests.main([str(digests.parent)])
+    assert "tiny.train.tokens.4M: no such file" in capsys.readouterr().err
+
+
+def test_same_picks_the_stories_in_their_order_from_several_files(tmp_path, capsys, digests):
+    (tmp_path / "a").write_bytes(raw("So…", "other", "Another one.", "I don't."))
+    (tmp_path / "b").write_bytes(raw("A “dog”!", "I don't.", "", "Tom's cat\n\nsat.", "So..."))
+    args = ["tiny", "-same", "-from_file", f"tiny={tmp_path}/a", "-from_file", f"tiny={tmp_path}/b"]
+    assert get_data.main([*args, "-o", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert files(tmp_path / "out") == tiny_files()
+    assert "a: has 2 of the stories that were looked for, 2 are left" in out
+    assert "b: has 2 of the stories that were looked for, 0 are left" in out
+    assert "2 of 2 stories found, the README's to the bit" in out and "note" not in out
+
+
+def test_same_says_which_stories_are_missing_and_writes_the_others(tmp_path, capsys, digests):
+    (tmp_path / "a").write_bytes(raw("So…", "A “dog”!", "I don't."))
+    args = ["tiny", "-same", "-from_file", f"tiny={tmp_path}/a", "-o", str(tmp_path / "out")]
+    assert get_data.main(args) == 0
+    out, train = capsys.readouterr().out, tmp_path / "out/tiny/tiny.train.tokens.4M"
+    assert train.read_text() == "i do n't .\n"
+    assert f"{train}: 1 of 2 stories found, not the README's: compare no figures" in out
+    assert f"note: {train} lacks the stories 1, and was written without them" in out and out.count("note") == 1
+
+
+def test_same_writes_nothing_when_a_split_is_not_there_at_all(tmp_path, capsys, digests):
+    (tmp_path / "a").write_bytes(raw("I don't.", "So…"))
+    status, error = run(capsys, tmp_path / "out", "tiny", "-same", "-from_file", f"tiny={tmp_path}/a")
+    assert status == 2 and "tiny.valid.tokens.200K" in error and "none of its 1 stories" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_same_downloads_no_more_than_it_needs(server, tmp_path, capsys, digests, monkeypatch):
+    server.files = {"/a.txt": raw("So…", "I don't.", "Tom's cat sat."), "/b.txt": raw("A “dog”!"), "/c.txt": RAW}
+    monkeypatch.setattr(get_data, "SAME_URLS", tuple(f"{server.url}/{name}.txt" for name in "axbc"))
+    status, error = run(capsys, tmp_path / "out", "tiny", "-same")  # the second address has no file
+    assert status == 2 and "/x.txt: HTTP Error 404" in error
+    assert sorted(files(tmp_path / "out")) == ["a.txt.part", "a.txt.part.json"]
+    server.files["/x.txt"] = b"\xff\xfe"
+    status, error = run(capsys, tmp_path / "out", "tiny", "-same")
+    assert status == 2 and "x.txt.part: not UTF-8" in error and "x.txt.part" not in files(tmp_path / "out")
+    server.files["/x.txt"], server.asked[:] = b"x", []
+    assert run(capsys, tmp_path / "out", "tiny", "-same") == (0, "")
+    assert [name for name, _ in server.asked] == ["/x.txt", "/b.txt"]  # a.txt is there, c.txt is not needed
+    assert files(tmp_path / "out") == tiny_files()
+
+
+def test_other_ways_say_whether_the_files_are_those_of_the_readme(tmp_path, capsys, digests):
+    (tmp_path / "raw").write_bytes(RAW)
+    (tmp_path / "wiki.valid.tokens").write_bytes(b"other\n")
+    args = ["tiny", "wiki", "-from_file", f"tiny={tmp_path}/raw", "-from_file", f"wiki={tmp_path}/wiki.valid.tokens"]
+    assert get_data.main([*args, "-o", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()[-4:]
+    assert [line.endswith("the README's to the bit") for line in lines] == [True, True, True, False]
+    assert lines[-1].endswith("6 bytes, not the README's: compare no figures")
+
+
+def test_damaged_digests(tmp_path, capsys, digests):
+    (tmp_path / "raw").write_bytes(RAW)
+    for damaged in "[1]", '{"tiny', '{"tiny/x": {"stories": 3}}':
+        digests.write_text(damaged)
+        status, error = run(capsys, tmp_path / "out", "tiny", "-same", "-from_file", f"tiny={tmp_path}/raw")
+        assert status == 2 and str(digests) in error and "get it from the repository again" in error
+
+
+def test_ranges():
+    assert get_data.ranges([3]) == "3"
+    assert get_data.ranges([1, 2, 3, 5, 7, 8]) == "1-3, 5, 7-8"
+    assert get_data.ranges([*range(1, 30, 2)], most=2) == "1, 3 and 13 more ranges"
+
+
+@pytest.mark.skipif(not DATA, reason="LSTLM_DATA names no folder with tiny/raw, tiny/*.tokens* and wiki/*.tokens")
+def test_the_real_stories_are_found_by_their_digests(tmp_path, capsys):
+    assert make_digests.main([DATA, "--check"]) == 0
+    given = [f"-from_file=tiny={path}" for path in sorted(Path(DATA, "tiny/raw").glob("*.txt"))]
+    assert len(given) == 3 and run(capsys, tmp_path, "tiny", "-same", *given) == (0, "")
+    for name in get_data.SOURCES["tiny"].targets:
+        assert (tmp_path / name).read_bytes() == Path(DATA, name).read_bytes()
