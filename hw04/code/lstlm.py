@@ -2071,8 +2071,8 @@ def unseal(data: bytes) -> dict:
     return content
 
 
-GLOBALS = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict", "torch FloatStorage", "torch BoolStorage",
-           "torch ByteStorage"}
+GLOBALS = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict", "torch FloatStorage", "torch HalfStorage",
+           "torch BoolStorage", "torch ByteStorage"}
 
 
 def check_pickle(data: bytes) -> None:

@@ -4,6 +4,7 @@
     python experiments.py list                        # what is planned, what is done, and the minutes of both
     python experiments.py run -data DIR [NAME ...]    # train and evaluate what is missing, one after the other
     python experiments.py run -jobs 2                 # as many at a time; each on its share of the threads
+    python experiments.py ship strong                 # the model of this run becomes code/lm_model.pt, in 16 bits
 
 DIR holds `tiny/` with the three TinyStories files and `glove.6B/`, as hw04/data/README.md says. Models, logs and cut
 corpora go to build/experiments, results to hw04/report/results/NAME.SEED.json. A result is that of its configuration:
@@ -191,6 +192,15 @@ class Experiment:
                 "tokens_per_s": sorted(record["tokens_per_s"] for record in points)[len(points) // 2], "curve": curve}
 
 
+def ship(trained: Path, place: Path) -> None:
+    """Write a trained model with weights of 16 bits, half as large; tied matrices, one tensor here, stay one there."""
+    content = lstlm.unseal(trained.read_bytes())
+    smaller = {x.data_ptr(): x.half() if x.is_floating_point() else x for x in content["weights"].values()}
+    content["weights"] = {name: smaller[x.data_ptr()] for name, x in content["weights"].items()}
+    lstlm.atomic_write(place, lambda file: file.write(lstlm.seal(content)))
+    print(f"{place}: {place.stat().st_size / 1e6:.1f} MB")
+
+
 def processor() -> str:
     """The name of the processor, as Linux tells it, else what Python knows."""
     try:
@@ -217,7 +227,7 @@ def show(experiments: list[Experiment]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("list", "run"))
+    parser.add_argument("what", choices=("list", "run", "ship"))
     parser.add_argument("names", nargs="*", metavar="NAME", help="of runs or of groups of them (default all)")
     parser.add_argument("-data", type=Path, default=Path(os.environ.get("LSTLM_DATA", lstlm.DATA)),
                         help="the folder with tiny/ and glove.6B/ (default $LSTLM_DATA, else hw04/data)")
@@ -229,6 +239,10 @@ def main() -> None:
                    if not args.names or {plan.name, plan.group} & set(args.names)]
     if args.what == "list":
         return show(experiments)
+    if args.what == "ship":
+        if len(args.names) != 1 or not experiments[0].model.exists():
+            parser.error("ship needs the name of one run whose model is in build/experiments")
+        return ship(experiments[0].model, REPORT.parent / "code" / "lm_model.pt")
     if not (args.data / "tiny" / "tiny.train.tokens.4M").exists():
         parser.error(f"{args.data}/tiny: no TinyStories; get them with hw04/data/get_data.py, or give -data")
     missing = [experiment for experiment in experiments if not experiment.done()]

@@ -1,0 +1,100 @@
+"""The runner of the report's experiments, on corpora of a few stories."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import lstlm
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "report"))
+import experiments  # noqa: E402
+from experiments import PLANS, Experiment, Plan  # noqa: E402
+
+SAMPLE = Path(lstlm.DATA) / "sample"
+PLAN = Plan("small", "a test, of 2", "-H 1 -N 8 -EDim 8 -VSize 60 -E 1 -B 4", 1, stories=(8, 3))
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A data folder with a few stories under the names of the real files; results and models go to tmp_path too."""
+    monkeypatch.setattr(experiments, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(experiments, "BUILD", tmp_path / "build")
+    for name, source, stories in (("train.tokens.4M", "train", 12), ("valid.tokens.200K", "valid", 5),
+                                  ("test.tokens.4M", "test", 5)):
+        lines = (SAMPLE / f"{source}.tokens").read_text().splitlines(keepends=True)[:stories]
+        (tmp_path / "tiny").mkdir(exist_ok=True)
+        (tmp_path / "tiny" / f"tiny.{name}").write_text("".join(lines))
+    return tmp_path
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
+def test_every_plan_is_a_command_line_of_lstlm(plan, tmp_path):
+    experiment = Experiment(replace(plan, stories=(0, 0)), 0, tmp_path)
+    args = lstlm.parse_args(experiment.training_flags())
+    assert args.run is lstlm.train and args.seed == 0
+
+
+def test_the_names_of_plans_and_their_files_differ():
+    assert len({plan.name for plan in PLANS}) == len(PLANS)
+    models = [Experiment(plan, seed, Path()).model for plan in PLANS for seed in plan.seeds]
+    assert len({*models}) == len(models)
+
+
+def test_a_run_is_stored_once_and_done_anew_when_its_configuration_changes(data, monkeypatch):
+    experiment = Experiment(PLAN, 0, data)
+    assert experiment.done() is None
+    experiment.run(1)
+    result = experiment.done()
+    loaded = lstlm.load_model(lstlm.parse_args(["-evaluate", "-model", str(experiment.model)]))
+    test = lstlm.score_corpus(loaded, data / "tiny" / "tiny.test.tokens.4M", "auto", 32)
+    assert result["test"]["nats"] == pytest.approx(test["nats"], rel=1e-6)
+    assert result["parameters"] == sum(p.numel() for p in loaded.model.parameters())
+    assert [point["step"] for point in result["curve"]] == [2] and result["configuration"]["stories"] == [8, 3]
+    assert json.loads(experiment.result.read_text()) == result
+    for other in (replace(PLAN, flags=PLAN.flags + " -lr 0.001"), replace(PLAN, stories=(7, 3))):
+        assert Experiment(other, 0, data).done() is None
+    with (data / "tiny" / "tiny.test.tokens.4M").open("a") as file:
+        file.write("one more story .\n")
+    assert experiment.done() is None
+
+
+def test_a_stopped_run_goes_on_and_a_finished_training_is_only_evaluated(data, monkeypatch):
+    experiment, commands = Experiment(PLAN, 0, data), []
+    train = Experiment.lstlm
+
+    def watched(self, threads, *flags):
+        commands.append(flags)
+        if len(commands) == 1:
+            train(self, threads, *flags)
+            raise KeyboardInterrupt
+        return train(self, threads, *flags)
+
+    monkeypatch.setattr(Experiment, "lstlm", watched)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(1)
+    experiment.run(1)
+    assert [flags[0] for flags in commands] == ["-train", "-evaluate"]
+    experiment.result.unlink()
+    lstlm.side_file(experiment.model, ".state.pt").write_bytes(b"a state of a stopped run")
+    with pytest.raises(SystemExit, match="exit status 2"):  # as that is none
+        experiment.run(1)
+    assert commands[-1][-1] == "-resume"
+
+
+def test_a_failed_training_says_why(data):
+    with pytest.raises(SystemExit, match="-N 9 with -a"):
+        Experiment(replace(PLAN, flags="-H 1 -N 9 -a -EDim 8 -VSize 60 -E 1"), 0, data).run(1)
+
+
+@pytest.mark.parametrize("flags", ["", "-tie"])
+def test_the_shipped_model_is_half_as_large_and_predicts_the_same(flags, data, tmp_path):
+    experiment = Experiment(replace(PLAN, flags=f"{PLAN.flags.replace(' 8 ', ' 64 ')} {flags}"), 0, data)
+    experiment.run(1)
+    experiments.ship(experiment.model, shipped := tmp_path / "shipped.pt")
+    assert shipped.stat().st_size < 0.65 * experiment.model.stat().st_size
+    test = data / "tiny" / "tiny.test.tokens.4M"
+    nats = [lstlm.score_corpus(lstlm.load_model(lstlm.parse_args(["-evaluate", "-model", str(path)])), test, "auto",
+                               32)["nats"] for path in (experiment.model, shipped)]
+    assert nats[1] == pytest.approx(nats[0], abs=1e-3)
