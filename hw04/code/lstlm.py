@@ -2401,8 +2401,17 @@ def add_model_and_file_flags(p: Parser) -> None:
         "auto: bf16 in training and evaluation where the hardware has it, else fp32); int8 is to generate faster")
 
 
+# What `-preset` sets, for flags that are not given. strong: tied vectors leave parameters for nothing but the LSTM, and
+# small minibatches are many steps: the best model of the report for its minutes and for its size.
+PRESETS = {"strong": {"tie": True, "EDim": 256, "B": 8, "lr": 3e-3}}
+
+
 def add_training_flags(add) -> None:
     """Flags of -train."""
+    said = {name: " ".join(f"-{flag}" if value is True else f"-{flag} {value:g}" for flag, value in flags.items())
+            for name, flags in PRESETS.items()}
+    add("-preset", choices=PRESETS, help=f"other defaults; {'; '.join(f'{k}: {v}' for k, v in said.items())} "
+        "(default none)")
     add("-E", type=positive, default=5, help="epochs (default 5)")
     add("-B", type=positive, default=32, help="stories in a minibatch (default 32)")
     add("-lr", type=float, default=4e-3, help="highest learning rate of Adam (default 0.004)")
@@ -2447,6 +2456,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line, checked as far as it can be without looking at files."""
     parser = make_parser()
     args, unknown = parser.parse_known_args(argv)
+    if args.preset:
+        parser.set_defaults(**PRESETS[args.preset])
+        args, unknown = parser.parse_known_args(argv)
     if unknown:
         near = difflib.get_close_matches(unknown[0].replace("--", "-"), re.findall(r"-\w+", parser.format_usage()), 1)
         hint = f"did you mean {near[0]}?" if near else "is it a text that needs quotes?"

@@ -44,52 +44,50 @@ class Plan:
     stories: tuple[int, int] = (0, 0)
 
 
-SMALL = "-H 2 -N 256 -VSize 4000 -E 1"
-CUT = (3000, 300)
-VECTORS = "-EDim 100"
 MEASURES = ("nats", "ppl", "bpc", "n_tokens", "unk_share")
+CUT = (3000, 300)
 
 
-def small(name: str, flags: str = "", seeds: tuple[int, ...] = (0,), setting: str = f"{SMALL} {VECTORS}",
-          stories: tuple[int, int] = CUT, minutes: int = 5) -> Plan:
+def small(name: str, flags: str = "", seeds: tuple[int, ...] = (0,), minutes: int = 6, shape: str = "-H 2 -N 256",
+          epochs: int = 1, vectors: str = "-EDim 100", batch: int = 8) -> Plan:
     """A run of the small setting, in which each change to it is a few minutes: 3,000 stories, 0.58 M tokens, once."""
-    return Plan("small", name, f"{setting} {flags}".strip(), minutes, seeds, stories)
+    flags = f"{shape} -VSize 4000 -E {epochs} {vectors} -B {batch} {flags}".strip().replace("  ", " ")
+    return Plan("small", name, flags, minutes, seeds, CUT)
 
 
+GLOVE = "-embeddings_file GLOVE"
 PLANS = [
     Plan("main", "handout", "-H 2 -N 512 -E 1 -EDim 100", 70),
-    Plan("main", "handout-attention", "-H 2 -N 512 -E 1 -EDim 100 -a", 45),
+    Plan("main", "handout-attention", "-H 2 -N 512 -E 1 -EDim 100 -a", 50),
     small("base", seeds=(0, 1, 2)),
-    small("tie", "-tie", setting=f"{SMALL} -EDim 256", seeds=(0, 1)),
-    small("attention", "-a", seeds=(0, 1)),
-    small("cosine", "-schedule cosine"),
-    small("lr 0.001", "-lr 0.001"),
+    small("batch 16", batch=16),
+    small("batch 32", batch=32),
     small("lr 0.002", "-lr 0.002"),
     small("lr 0.008", "-lr 0.008"),
-    small("batch 8", "-B 8", minutes=8),
-    small("batch 16", "-B 16", minutes=6),
-    small("batch 64", "-B 64"),
+    small("tie", "-tie", vectors="-EDim 256", seeds=(0, 1)),
+    small("attention", "-a", seeds=(0, 1)),
+    small("bilinear", "-a bilinear", seeds=(0, 1)),
+    small("additive", "-a additive", minutes=20),
     small("gru", "-cell gru", seeds=(0, 1)),
     small("rnn", "-cell rnn", seeds=(0, 1)),
-    small("glove", setting=f"{SMALL} -embeddings_file GLOVE", seeds=(0, 1)),
-    small("glove fine-tuned", "-finetune", setting=f"{SMALL} -embeddings_file GLOVE", seeds=(0, 1)),
-    small("glove fine-tuned slowly", "-finetune -emb_lr 0.001", setting=f"{SMALL} -embeddings_file GLOVE"),
-    small("bilinear", "-a bilinear", seeds=(0, 1)),
-    small("additive", "-a additive", minutes=15),
+    small("glove", vectors=GLOVE, seeds=(0, 1)),
+    small("glove fine-tuned", "-finetune", vectors=GLOVE, seeds=(0, 1)),
+    small("glove fine-tuned slowly", "-finetune -emb_lr 0.001", vectors=GLOVE),
     small("positions", "-positions", seeds=(0, 1)),
-    small("bidirectional", "-bidirectional"),
     small("pieces", "-tokenizer bpe", seeds=(0, 1)),
+    small("bidirectional", "-bidirectional"),
+    small("cosine", "-schedule cosine"),
     small("dropout", "-dropout 0.2"),
     small("locked dropout", "-dropout 0.2 -locked"),
     small("weight decay", "-weight_decay 0.01"),
-    small("1 layer", setting=f"-H 1 -N 256 -VSize 4000 -E 1 {VECTORS}"),
-    small("3 layers", setting=f"-H 3 -N 256 -VSize 4000 -E 1 {VECTORS}"),
-    small("N 128", setting=f"-H 2 -N 128 -VSize 4000 -E 1 {VECTORS}", minutes=4),
-    small("N 384", setting=f"-H 2 -N 384 -VSize 4000 -E 1 {VECTORS}", minutes=8),
-    small("EDim 50", setting=f"{SMALL} -EDim 50"),
-    small("EDim 200", setting=f"{SMALL} -EDim 200", minutes=6),
-    small("4 epochs", setting=f"-H 2 -N 256 -VSize 4000 -E 4 {VECTORS}", minutes=18),
-    small("4 epochs, dropout", "-dropout 0.2", setting=f"-H 2 -N 256 -VSize 4000 -E 4 {VECTORS}", minutes=18),
+    small("1 layer", shape="-H 1 -N 256"),
+    small("3 layers", shape="-H 3 -N 256"),
+    small("N 128", shape="-H 2 -N 128"),
+    small("N 384", shape="-H 2 -N 384", minutes=9),
+    small("EDim 50", vectors="-EDim 50"),
+    small("EDim 200", vectors="-EDim 200"),
+    small("4 epochs", epochs=4, minutes=20),
+    small("4 epochs, dropout", "-dropout 0.2", epochs=4, minutes=20),
 ]
 
 

@@ -389,6 +389,15 @@ def test_help_says_every_default(call):
             assert "default" in about, flag
 
 
+def test_a_preset_sets_what_is_not_given():
+    plain, strong = (lstlm.parse_args(["-train", *flags]) for flags in ([], ["-preset", "strong"]))
+    assert not plain.tie and (strong.tie, strong.EDim, strong.B) == (True, 256, 8)
+    given = lstlm.parse_args(["-train", "-B", "32", "-preset", "strong", "-lr", "0.001"])
+    assert (given.tie, given.B, given.lr, given.emb_lr) == (True, 32, 0.001, 0.001)
+    same = {name for name, value in vars(plain).items() if vars(strong)[name] == value}
+    assert vars(plain).keys() - same == {*lstlm.PRESETS["strong"], "emb_lr", "preset"}
+
+
 def test_output_that_nobody_reads_ends_quietly(folder):
     command = f"'{sys.executable}' '{PROGRAM}' -prompt -model '{folder}/m.pt' -text the -samples 200 -seed 1 | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)

@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""What a trained model does with words: completions, the frequency penalty, where its losses are, where it looks.
+
+    python analysis.py NAME [NAME ...] -data DIR      # of runs of experiments.py -> results/analysis.NAME.json
+
+Everything is computed from the model of the run in build/experiments and the corpora under DIR. Losses are in nats per
+target token. Takes some minutes a model, most of them for the texts that the frequency penalty is judged by.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import math
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from adapting import nats_by_position
+from experiments import PLANS, RESULTS, Experiment
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "code"))
+import lstlm  # noqa: E402
+
+BEGINNINGS = ("there was a girl ", "one day, a bird", "there once was a boys and", "one day , a",
+              "once upon a time , an elf ", "once upon a time")  # of the handout, item 9
+ONCE = "once upon a time"
+PENALTIES = (-2.0, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 2.0)
+PLACES = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257)  # where ranges of positions in a story begin; the last is open
+COUNTS = (0, 10, 100, 1000, 10000)  # where ranges of how often the training corpus has a word begin
+SHOWN = 40  # tokens of a heat map
+
+
+def asked(model: Path, *flags: str) -> list[dict]:
+    """The records that lstlm.py prints with `-json`."""
+    with contextlib.redirect_stdout(printed := io.StringIO()):
+        if status := lstlm.main([*flags, "-json", "-model", str(model)]):
+            raise SystemExit(status)
+    return [json.loads(line) for line in printed.getvalue().splitlines()]
+
+
+def completions(model: Path) -> dict:
+    """What the handout asks to see: its six beginnings, a greedy continuation, five drawn ones, and -continue."""
+    once = ("-prompt", "-text", ONCE)
+    return {
+        "next": [{"text": text, "best": list(zip(*(record[key][:5] for key in ("tokens", "probs")), strict=True))}
+                 for text in BEGINNINGS for record in asked(model, "-use", "-text", text)],
+        "greedy": asked(model, *once, "-greedy")[0], "drawn": asked(model, *once, "-samples", "5", "-seed", "1"),
+        "continued": asked(model, *once, "-greedy", "-continue")[0],
+        "continued_drawn": asked(model, *once, "-continue", "-seed", "1", "-max_tokens", "100")[0],
+    }
+
+
+def variety(texts: list[list[str]], length: int = 100) -> dict:
+    """How much texts repeat themselves, from the first `length` tokens of each that has so many.
+
+    distinct-n: different n-grams over n-grams, in a text (Li et al. 2016); `again`: the share of its tokens that end a
+    4-gram which it had before (Welleck et al. 2020).
+    """
+    texts = [text[:length] for text in texts if len(text) >= length]
+    grams = {n: [[tuple(text[i : i + n]) for i in range(len(text) - n + 1)] for text in texts] for n in (1, 2, 4)}
+    different = {n: np.mean([len({*g}) / len(g) for g in grams[n]]) if texts else math.nan for n in grams}
+    return {"texts": len(texts), "distinct1": float(different[1]), "distinct2": float(different[2]),
+            "again": float(1 - different[4])}
+
+
+def penalties(model: Path, human: list[list[str]], samples: int) -> list[dict]:
+    """For each frequency penalty, drawn and greedy: variety, length, how texts end; last, texts that people wrote."""
+    rows = []
+    for penalty in PENALTIES:
+        for how in (("-samples", str(samples), "-seed", "0"), ("-greedy",)):
+            flags = ("-continue", "-max_tokens", "20", "-text", ONCE, "-fpenalty", str(penalty), *how)
+            said = asked(model, "-prompt", *flags)
+            texts = [ONCE.split() + record["tokens"] for record in said]
+            ends = Counter(record["ended"].split()[0].rstrip(":") for record in said)
+            rows.append({"penalty": penalty, "greedy": how[0] == "-greedy", **variety(texts), "samples": len(said),
+                         "eos": ends["<eos>"] / len(said), "loops": ends["a"] / len(said),
+                         "tokens": float(np.mean([len(text) for text in texts])), "text": said[0]["text"][:400]})
+    return rows + [{"penalty": None, "greedy": False, **variety(human), "samples": len(human)}]
+
+
+def averaged(nats: np.ndarray, keys: np.ndarray, begins: tuple[int, ...]) -> list[dict]:
+    """Mean nats and their number for each range of `keys`, which begin at `begins`; all in flat arrays."""
+    place = np.searchsorted(begins, keys, side="right") - 1
+    return [{"from": begin, "tokens": int((place == i).sum()), "nats": float(nats[place == i].mean())}
+            for i, begin in enumerate(begins) if (place == i).any()]
+
+
+def where_losses_are(nats: list[np.ndarray], stories: list[list[int]], counts: np.ndarray) -> dict:
+    """Mean nats by position in the story, by frequency in training, and of rare words said before and not.
+
+    `stories` are ids `<bos> ... <eos>`, `nats` those of each story's targets, `counts` (V,) those of the training.
+    """
+    targets = np.concatenate([story[1:] for story in stories])
+    positions = np.concatenate([np.arange(1, len(story)) for story in stories])
+    before = np.concatenate([[token in story[1:i] for i, token in enumerate(story)][1:] for story in stories])
+    flat, often = np.concatenate(nats), counts[targets]
+    rare = (often < 1000) & (targets > lstlm.EOS)
+    mean = {name: {"tokens": int(mask.sum()), "nats": float(flat[mask].mean())} for name, mask in
+            (("rare_new", rare & ~before), ("rare_again", rare & before),
+             ("common_new", ~rare & ~before), ("common_again", ~rare & before)) if mask.any()}
+    return {"nats": float(flat.mean()), "by_position": averaged(flat, positions, PLACES),
+            "by_count": averaged(flat, often, COUNTS), "said_before": mean}
+
+
+@torch.no_grad()
+def looks(model: lstlm.LSTMLM, story: list[int]) -> np.ndarray:
+    """The dot-product attention weights (T, T) of a story's T positions; row i is zero from place i on."""
+    seen = {}
+
+    def watched(queries, keys, values, attn_mask, scale):
+        """`scaled_dot_product_attention`, and its weights."""
+        scores = queries @ keys.mT * (scale or queries.shape[-1] ** -0.5)
+        seen["weights"] = torch.softmax(scores.masked_fill(~attn_mask, -math.inf), -1)
+        return seen["weights"] @ values
+
+    inputs = torch.tensor([story[:-1]])
+    usual, lstlm.F.scaled_dot_product_attention = lstlm.F.scaled_dot_product_attention, watched
+    try:
+        model.features(inputs, torch.tensor([inputs.shape[1]]))
+    finally:
+        lstlm.F.scaled_dot_product_attention = usual
+    T = inputs.shape[1]
+    weights = np.zeros((T, T))
+    weights[1:, :-1] = seen["weights"][0]
+    return weights
+
+
+def attention(model: lstlm.LSTMLM, words: list[str], stories: list[list[int]]) -> dict:
+    """A heat map, and over all the stories: how far back attention looks, how sharply, and at what.
+
+    `uniform_*` is what weights that are equal over all earlier positions would give.
+    """
+    rows = []
+    for story in stories:
+        weights, T = looks(model, story), len(story) - 1
+        for i in range(8, T):
+            row, back = weights[i, :i], i - np.arange(i)
+            same = np.array(story[:i]) == story[i]
+            rows.append((row @ back, back.mean(), row.max(), row @ same, same.mean(), row[0], 1 / i,
+                         float(-(row[row > 0] * np.log(row[row > 0])).sum()), np.log(i)))
+    names = ("distance", "uniform_distance", "largest", "same_word", "uniform_same_word", "first", "uniform_first",
+             "entropy", "uniform_entropy")
+    story = stories[0]
+    return {"words": [words[i] for i in story[:SHOWN]], "map": looks(model, story)[:SHOWN, :SHOWN].round(4).tolist(),
+            **dict(zip(names, map(float, np.mean(rows, 0)), strict=True))}
+
+
+def analyse(experiment: Experiment, samples: int) -> dict:
+    """All of the above for the model of a run."""
+    loaded = lstlm.load_model(lstlm.parse_args(["-evaluate", "-model", str(experiment.model)]))
+    tiny, how = experiment.data / "tiny", ("auto", loaded.config.cased)
+    test_words = lstlm.read_stories(tiny / "tiny.test.tokens.4M", *how)
+    test, train = (lstlm.encode(lstlm.cut(stories, loaded.pieces), loaded.token2idx) for stories in
+                   (test_words, lstlm.read_stories(tiny / "tiny.train.tokens.4M", *how)))
+    counts = np.bincount(np.concatenate([story[1:] for story in train]), minlength=len(loaded.words))
+    seen = lstlm.compute_loss(loaded.model, train[:1000], 32)
+    result = {"name": experiment.plan.name, "seed": experiment.seed, **completions(experiment.model),
+              "train": {"stories": 1000, "nats": seen, "ppl": lstlm.safe_exp(seen)},
+              "losses": where_losses_are(nats_by_position(loaded.model, test), test, counts),
+              "penalties": penalties(experiment.model, test_words, samples)}
+    if loaded.config.a == "dot":
+        result["attention"] = attention(loaded.model, loaded.words, test[:200])
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", metavar="NAME")
+    parser.add_argument("-data", type=Path, default=Path(os.environ.get("LSTLM_DATA", lstlm.DATA)),
+                        help="the folder with tiny/ (default $LSTLM_DATA, else hw04/data)")
+    parser.add_argument("-samples", type=int, default=20, help="texts for each frequency penalty (default 20)")
+    args = parser.parse_intermixed_args()
+    for name in args.names:
+        plan = next((plan for plan in PLANS if plan.name == name), None)
+        if not plan or not (experiment := Experiment(plan, plan.seeds[0], args.data)).model.exists():
+            parser.error(f"{name}: no trained model of that name; see: experiments.py list")
+        text = json.dumps(analyse(experiment, args.samples), indent=1)
+        lstlm.atomic_write(RESULTS / f"analysis.{experiment.model.name.removesuffix('.pt')}.json",
+                           lambda file, text=text: file.write(text.encode() + b"\n"))
+        print(f"{name}: done")
+
+
+if __name__ == "__main__":
+    main()

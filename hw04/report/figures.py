@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""The figures of the report, from the stored results: results/*.json -> figures/*.svg.
+
+    python figures.py
+
+An experiment that has not been run leaves its curve or bar out; a figure with nothing in it is not drawn.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("svg")
+matplotlib.rcParams.update({
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
+    "legend.frameon": False, "svg.hashsalt": "lstlm", "svg.fonttype": "path",
+})
+from matplotlib import pyplot as plt  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+
+
+def results(pattern: str) -> list[dict]:
+    """The stored results whose file names match, in order of their names."""
+    return [json.loads(path.read_text()) for path in sorted((HERE / "results").glob(pattern))]
+
+
+def save(figure: plt.Figure, name: str) -> None:
+    """Write figures/NAME.svg, the same bytes for the same content."""
+    (HERE / "figures").mkdir(exist_ok=True)
+    figure.savefig(HERE / "figures" / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+
+
+def draw_curves(main: list[dict]) -> None:
+    """Valid perplexity against minutes, of the runs of the main group."""
+    figure, axes = plt.subplots(figsize=(6, 3.2))
+    for run in main:
+        axes.plot([point["minutes"] for point in run["curve"]], [point["valid"] for point in run["curve"]], marker=".",
+                  label=f"{run['name']}, {run['parameters'] / 1e6:.1f} M parameters")
+    ticks = (8, 9, 10, 12, 14, 17, 20, 25, 30, 40)
+    axes.set_yticks([math.log(tick) for tick in ticks], labels=ticks)
+    axes.set(xlabel="minutes of training on one core", ylabel="valid perplexity")
+    axes.legend()
+    save(figure, "curves")
+
+
+def draw_positions(analyses: list[dict]) -> None:
+    """Nats per token by position in the story, of each analysed model."""
+    figure, axes = plt.subplots(figsize=(6, 2.8))
+    for analysis in analyses:
+        rows = analysis["losses"]["by_position"]
+        axes.plot([row["from"] for row in rows], [row["nats"] for row in rows], marker=".", label=analysis["name"])
+    axes.set(xscale="log", xlabel="position in the story (range from)", ylabel="nats per token")
+    axes.legend()
+    save(figure, "positions")
+
+
+def draw_penalties(analyses: list[dict]) -> None:
+    """How varied drawn texts are under each frequency penalty, beside people's own."""
+    figure, panels = plt.subplots(1, 3, figsize=(7.2, 2.5))
+    for analysis in analyses:
+        rows = [row for row in analysis["penalties"] if row["penalty"] is not None]
+        for greedy, style in ((False, "-"), (True, ":")):
+            part = [row for row in rows if row["greedy"] == greedy]
+            for panel, key in zip(panels, ("distinct2", "again", "loops"), strict=True):
+                label = f"{analysis['name']}, {'greedy' if greedy else 'drawn'}"
+                panel.plot([row["penalty"] for row in part], [row[key] for row in part], style, marker=".", label=label)
+    human = analyses[0]["penalties"][-1]
+    for panel, key, title in zip(panels, ("distinct2", "again", "loops"), ("different 2-grams", "4-grams said again",
+                                                                          "texts that loop"), strict=True):
+        if key in human:
+            panel.axhline(human[key], color="grey", linewidth=0.8, linestyle="--")
+        panel.set(title=title, xlabel="frequency penalty", ylim=(-0.03, 1.03))
+    panels[0].legend(fontsize=6.5)
+    save(figure, "penalties")
+
+
+def draw_attention(analysis: dict) -> None:
+    """Where each position of the beginning of a test story looks."""
+    words = analysis["attention"]["words"]
+    figure, axes = plt.subplots(figsize=(6.2, 5.6))
+    axes.imshow(analysis["attention"]["map"], cmap="Blues", vmin=0, vmax=0.4)
+    axes.grid(False)
+    axes.set_xticks(range(len(words)), labels=words, rotation=90, fontsize=6)
+    axes.set_yticks(range(len(words)), labels=words, fontsize=6)
+    axes.set(xlabel="looked at", ylabel="position that looks")
+    save(figure, "attention")
+
+
+def draw_small(runs: list[dict]) -> None:
+    """Test bits per character of each run of the small setting, a dot for each seed, beside the setting itself."""
+    names = {run["name"]: [] for run in runs}
+    for run in runs:
+        names[run["name"]].append(run["test"]["bpc"])
+    shown = sorted((name for name in names if name != "bidirectional"), key=lambda name: -min(names[name]))
+    figure, axes = plt.subplots(figsize=(6, 0.19 * len(shown) + 0.6))
+    for place, name in enumerate(shown):
+        axes.plot(names[name], [place] * len(names[name]), "o", color="C1" if name == "base" else "C0", markersize=4)
+    if "base" in names:
+        axes.axvline(sum(names["base"]) / len(names["base"]), color="C1", linewidth=0.8)
+    axes.set_yticks(range(len(shown)), labels=shown, fontsize=7)
+    axes.set(xlabel="bits per character, test (less is better)")
+    save(figure, "small")
+
+
+def main() -> None:
+    runs, analyses = results("[!a]*.[0-9].json") + results("a[!n]*.[0-9].json"), results("analysis.*.json")
+    if main := [run for run in runs if run["group"] == "main"]:
+        draw_curves(main)
+    if small := [run for run in runs if run["group"] == "small"]:
+        draw_small(small)
+    if analyses:
+        draw_positions(analyses)
+        draw_penalties(analyses)
+    for analysis in analyses:
+        if "attention" in analysis:
+            draw_attention(analysis)
+
+
+if __name__ == "__main__":
+    main()
