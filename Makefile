@@ -1,5 +1,8 @@
 # make demo   trains a small language model on the embedded sample and lets it talk (under 3 minutes)
 # make test   runs the tests and the linter
+# make traces   writes hw04/code/traces.txt, the output of all modes, with the model there and the real stories
+#               (TRAIN_LOG=FILE: the trace of its training; LSTLM_DATA=DIR: where tiny/ is, if not in hw04/data)
+# make handin   packs build/hw04.zip for the course, and runs it where it is unpacked
 # Each makes .venv with what it needs when it is missing. PYTHON=python3.12 picks the interpreter (3.11 or newer);
 # TORCH_INDEX=URL is handed to pip as an extra index, for PyTorch's small CPU build.
 PYTHON ?= python3
@@ -8,7 +11,7 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check $(if $
 LSTLM = .venv/bin/python hw04/code/lstlm.py
 SAMPLE = -train_corpus hw04/data/sample/train.tokens -valid_corpus hw04/data/sample/valid.tokens
 
-.PHONY: help demo test test-slow clean
+.PHONY: help demo test test-slow traces handin clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -51,6 +54,12 @@ test: .venv/dev
 
 test-slow: .venv/dev
 	@.venv/bin/python -m pytest -q -m slow
+
+traces: .venv/program
+	@.venv/bin/python hw04/traces.py $(if $(TRAIN_LOG),-train_log "$(TRAIN_LOG)")
+
+handin: .venv/program
+	@.venv/bin/python hw04/handin.py
 
 clean:
 	rm -rf build .venv

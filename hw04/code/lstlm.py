@@ -2536,7 +2536,7 @@ def start_trace(args: argparse.Namespace, argv: list[str] | None, stack: context
         file = stack.enter_context(args.trace.open("a", encoding="utf-8", errors="backslashreplace"))
     except OSError as error:
         raise UserError(f"{args.trace}: cannot be written ({error.strerror}); give another -trace file") from None
-    print("$ python lstlm.py", *map(printable, sys.argv[1:] if argv is None else argv), file=file)
+    print("$ python lstlm.py", shlex.join(map(printable, sys.argv[1:] if argv is None else argv)), file=file)
     stack.enter_context(contextlib.redirect_stdout(Tee(sys.stdout, file)))
     return lambda line: print(line, file=file)
 
