@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -136,7 +137,7 @@ class Experiment:
         begun = mark.exists() and mark.read_text() == digest
         BUILD.mkdir(parents=True, exist_ok=True)
         if not begun:  # what is left of other configurations
-            for path in (log, state, lstlm.side_file(self.model, ".state.prev.pt"), self.model):
+            for path in (log, state, lstlm.side_file(self.model, ".state.prev.pt"), self.model, trace(self.model)):
                 path.unlink(missing_ok=True)
             lstlm.atomic_write(mark, lambda file: file.write(digest.encode()))
         started = time.time()
@@ -159,7 +160,7 @@ class Experiment:
         glove = str(self.data / "glove.6B" / "glove.6B.50d.txt")
         flags = [glove if flag == "GLOVE" else flag for flag in self.plan.flags.split()]
         train, valid = self.plan.stories
-        return ["-train", *flags, "-seed", str(self.seed), "-model", str(self.model),
+        return ["-train", *flags, "-seed", str(self.seed), "-model", str(self.model), "-trace", str(trace(self.model)),
                 "-train_corpus", str(self.corpus("tiny.train.tokens.4M", train)),
                 "-valid_corpus", str(self.corpus("tiny.valid.tokens.200K", valid))]
 
@@ -190,6 +191,11 @@ class Experiment:
                 "tokens_per_s": sorted(record["tokens_per_s"] for record in points)[len(points) // 2], "curve": curve}
 
 
+def trace(model: Path) -> Path:
+    """Where what the training of a model printed is kept, for traces.py."""
+    return lstlm.side_file(model, ".train.txt")
+
+
 def ship(trained: Path, place: Path) -> None:
     """Write a trained model with weights of 16 bits, half as large; tied matrices, one tensor here, stay one there."""
     content = lstlm.unseal(trained.read_bytes())
@@ -197,6 +203,9 @@ def ship(trained: Path, place: Path) -> None:
     content["weights"] = {name: smaller[x.data_ptr()] for name, x in content["weights"].items()}
     lstlm.atomic_write(place, lambda file: file.write(lstlm.seal(content)))
     print(f"{place}: {place.stat().st_size / 1e6:.1f} MB")
+    trace(place).unlink(missing_ok=True)  # that of another model
+    if trace(trained).exists():
+        shutil.copyfile(trace(trained), trace(place))
 
 
 def processor() -> str:

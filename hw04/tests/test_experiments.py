@@ -93,6 +93,7 @@ def test_the_shipped_model_is_half_as_large_and_predicts_the_same(flags, data, t
     experiment = Experiment(replace(PLAN, flags=f"{PLAN.flags.replace(' 8 ', ' 64 ')} {flags}"), 0, data)
     experiment.run(1)
     experiments.ship(experiment.model, shipped := tmp_path / "shipped.pt")
+    assert "best valid loss" in (tmp_path / "shipped.train.txt").read_text()
     assert shipped.stat().st_size < 0.65 * experiment.model.stat().st_size
     test = data / "tiny" / "tiny.test.tokens.4M"
     nats = [lstlm.score_corpus(lstlm.load_model(lstlm.parse_args(["-evaluate", "-model", str(path)])), test, "auto",
