@@ -98,7 +98,16 @@ def train(args: argparse.Namespace) -> None:
 def build(content: dict) -> lstlm.Loaded:
     """The model of a checkpoint. Raises an error of some kind if any part of it cannot be right."""
     config, words, weights = Config(**content["config"]), content["words"], content["weights"]
-    model = FFLM(weights["embedding.weight"], config.K, config.H, config.N)
+    V, edim = weights["embedding.weight"].shape
+    K, H, N = sizes = config.K, config.H, config.N
+    shapes = [tuple(weight.shape) for name, weight in weights.items() if name.endswith("weight")]
+    if not all(type(size) is int and size > 0 for size in (*sizes, edim)) or len(shapes) != H + 2 or shapes != [
+        (V, edim), (N, K * edim), *[(N, N)] * (H - 1), (V, N)
+    ]:  # before a model of these sizes is made
+        raise ValueError("its weights do not match its sizes")
+    if len({*words}) != V or tuple(words[:3]) != lstlm.SPECIAL or type(content["facts"]["sample"]) is not bool:
+        raise ValueError("its words are no vocabulary, or its facts are none")
+    model = FFLM(weights["embedding.weight"], K, H, N)
     model.load_state_dict(weights)
     pieces = lstlm.Pieces(content["pieces"]) if content["pieces"] else None
     token2idx = {word: i for i, word in enumerate(words)}

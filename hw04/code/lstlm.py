@@ -2079,10 +2079,14 @@ GLOBALS = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict", "torch 
 def check_pickle(data: bytes) -> None:
     """Raise ValueError if a pickle has more than dicts, lists, numbers, strings, and tensors as `torch.save` has them.
 
-    Such a tensor is the call _rebuild_tensor_v2(..., OrderedDict()), and there is no other call.
+    Such a tensor is the call _rebuild_tensor_v2(..., OrderedDict()), and there is no other call. It takes four tuples.
+    A million of them, each in the next, would crash Python where they are a key.
     """
-    before = ["", "", ""]
+    before, tuples = ["", "", ""], 0
     for code, value, _ in pickletools.genops(data):
+        tuples += "TUPLE" in code.name
+        if tuples > 30_000:
+            raise ValueError("more tuples than a file of ours has")
         if code.name in ("BUILD", "NEWOBJ") or (code.name == "GLOBAL" and value not in GLOBALS):
             raise ValueError("an object that no file of ours has")
         if code.name == "REDUCE" and before[2] != "EMPTY_TUPLE" and before != ["EMPTY_TUPLE", "REDUCE", "TUPLE"]:
@@ -2104,7 +2108,7 @@ def read_checked(path: Path, kind: str, missing: str, check=lambda content: None
         content = unseal(path.read_bytes())
         if content["format"] != kind:
             raise ValueError("something else")
-        if (version := content["version"]) == VERSION:
+        if (version := str(content["version"])[:9]) == str(VERSION):
             check(content)
     except UserError:
         raise
@@ -2113,8 +2117,7 @@ def read_checked(path: Path, kind: str, missing: str, check=lambda content: None
     except Exception as error:
         why = f"no {kind} file, or damaged ({' '.join(str(error).split())[:200]})"
         raise UserError(f"{path}: {why}; name another with -model, or train again") from None
-    if version != VERSION:
-        version = str(version)[:9]
+    if version != str(VERSION):
         raise UserError(f"{path}: format version {version}, this program reads {VERSION}; train again with -train")
     return content
 
@@ -2167,8 +2170,8 @@ def check_model(content: dict) -> None:
     texts = ("train_corpus", "train_digest", "valid_digest", "folder")
     wrong += [name for name in texts if type(facts[name]) is not str]
     known = config["a"] in (None, *ATTENTION) and config["cell"] in CELLS and config["tokenizer"] in TOKENIZERS
-    if wrong or type(facts["sample"]) is not bool or not known:
-        raise ValueError(f"a wrong value of {wrong or 'sample, a, cell or tokenizer'}")
+    if wrong or type(facts["sample"]) is not bool or not known or not 0 <= config["dropout"] < 1:
+        raise ValueError(f"a wrong value of {wrong or 'sample, a, cell, tokenizer or dropout'}")
     config = Config(**config)
     if not all(type(word) is str for word in words) or tuple(words[:3]) != SPECIAL or len({*words}) != len(words):
         raise ValueError("its words are no vocabulary")
@@ -2189,20 +2192,24 @@ def check_model(content: dict) -> None:
 def check_state(content: dict) -> None:
     """Raise ValueError or the like if a state file cannot be right, as far as that shows without the model."""
     values = [*content["config"].values(), *content["facts"].values()]
-    fine = all(isinstance(value, (str, int, float, type(None))) for value in values)
+    values += [value for record in content["numbers"]["records"] for value in record.values()]
+    fine = all(isinstance(value, (str, int, float, type(None))) and len(str(value)) < 5000 for value in values)
     if not fine or not isinstance(content["moments"], dict):
-        raise ValueError("its flags are no values")
+        raise ValueError("its flags or figures are no values")
     torch.Generator().set_state(content["random"])
 
 
 def fits(content, like) -> bool:
-    """Whether something read is made like `like`: the same types and keys, tensors of the same shape, no odd number."""
+    """Whether something read is made like `like`: the same types and keys, no odd number, tensors of that shape.
+
+    These have no gaps: the optimizer writes to as many numbers as there should be, from the first on.
+    """
     if type(content) is not type(like):
         return False
     if isinstance(like, dict):
         return content.keys() == like.keys() and all(fits(content[key], like[key]) for key in like)
     if isinstance(like, Tensor):
-        return (content.shape, content.dtype) == (like.shape, like.dtype)
+        return (content.shape, content.dtype, content.is_contiguous()) == (like.shape, like.dtype, True)
     return type(like) is not int or 0 <= content < 1 << 53
 
 

@@ -118,3 +118,10 @@ def test_training_and_evaluation_with_the_vectors_of_an_lstm_model(tmp_path, cap
         assert status == 2
         assert said in error
         assert "Traceback" not in error
+
+    for part, changes in (("config", {"N": 10**6}), ("config", {"H": 10**9}), ("config", {"K": 3.0}),
+                          ("facts", {"sample": 7}), ("config", {"more": 1})):  # nor is a large model made first
+        (tmp_path / "odd.pt").write_bytes(lstlm.seal({**saved, part: {**saved[part], **changes}}))
+        status, _, error = run(fflm, "-evaluate", "-model", tmp_path / "odd.pt")
+        assert status == 2
+        assert "no fflm file, or damaged" in error

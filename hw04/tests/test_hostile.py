@@ -484,12 +484,43 @@ def test_a_resumed_run_does_without_its_log(lab):
     assert (lab.folder / "r.log.jsonl").read_bytes().startswith(b'{"mode": "train"')
 
 
+def nested(data: bytes, opening: bytes, closing: bytes, times: int) -> bytes:
+    """A sealed file in which the text MARK has become an empty container that is put so often into the next."""
+    with zipfile.ZipFile(io.BytesIO(data)) as made:
+        members = {name.partition("/")[2]: made.read(name) for name in made.namelist()}
+    pickled = members.pop("data.pkl")
+    assert pickled.count(text("MARK")) == 1
+    deep = opening + closing * times if opening == b")" else opening * times + closing * (times - 1)
+    return archive(pickled.replace(text("MARK"), deep), {f"archive/{name}": x for name, x in members.items()})
+
+
+def test_lists_and_tuples_as_deep_as_can_be_crash_nothing(lab):
+    model, state = (lstlm.unseal(lab.kept[name]) for name in ("m.pt", "r.state.pt"))
+    for odd in ({**model, "version": "MARK"}, {**model, "format": "MARK"}, {**model, "words": "MARK"}):
+        check_refused(lab, nested(lstlm.seal(odd), b"]", b"a", 10**5), "damaged")
+    state["numbers"]["records"] = ["MARK"]
+    data = nested(lstlm.seal(state), b"]", b"a", 10**5)
+    assert "damaged" in lab.check(Case(lab.resume, {"r.state.pt": data}, bad=True))
+    data = nested(lstlm.seal({**model, "facts": {"MARK": 1}}), b")", b"\x85", 10**6)  # hash() of it would crash
+    check_refused(lab, data, "more tuples")
+
+
+def test_values_that_no_flag_and_no_training_has_are_refused(lab):
+    model, state = (lstlm.unseal(lab.kept[name]) for name in ("m.pt", "r.state.pt"))
+    for odd in ({"dropout": float("nan")}, {"dropout": 1.0}, {"dropout": -0.5}):
+        check_refused(lab, lstlm.seal({**model, "config": {**model["config"], **odd}}), "a wrong value", "something")
+    wide = {"step": torch.zeros(1).expand(10**9), "train_nats": 1.0, "valid_nats": 1.0}  # for a picture of 4 GB
+    for part, odd in (("numbers", {"records": [wide]}), ("numbers", {"records": [7]}), ("facts", {"lr": "x" * 10**5})):
+        data = lstlm.seal({**state, part: {**state[part], **odd}})
+        assert "damaged" in lab.check(Case(lab.resume, {"r.state.pt": data}, bad=True))
+
+
 def test_the_moments_of_the_optimizer_must_fit(lab):
     state = lstlm.unseal(lab.kept["r.state.pt"])
     without = {key: value for key, value in state.items() if key != "moments"}
     for odd in (without, {**state, "moments": 7}):
         assert "damaged" in lab.check(Case(lab.resume, {"r.state.pt": lstlm.seal(odd)}, bad=True))
-    for value in (torch.zeros(2), OrderedDict(), torch.zeros(9, 3, dtype=torch.uint8)):
+    for value in (torch.zeros(2), OrderedDict(), torch.zeros(9, 3, dtype=torch.uint8), torch.zeros(1).expand(9, 3)):
         state = lstlm.unseal(lab.kept["r.state.pt"])
         state["moments"][0]["exp_avg"] = value
         assert "not a state of this model" in lab.check(Case(lab.resume, {"r.state.pt": lstlm.seal(state)}, bad=True))
