@@ -679,8 +679,8 @@ class LSTMLM(nn.Module):
     train, the others stay as they are unless `finetune`. With `attention="dot"` the LSTM's states have size
     N/2 and the output layer gets [h ; c], so that the number of parameters stays comparable (handout, section 2.1);
     "bilinear" and "additive" learn how well a state and an earlier one match. With `tie` the word vectors, all of them
-    trained, are the output layer too, without bias (Press & Wolf 2017): what it gets, and so the last layer, has their
-    size EDim (with attention [h ; c] has).
+    trained, are the output layer too (Press & Wolf 2017): what it gets, and so the last layer, has their size EDim (with
+    attention [h ; c] has), and its bias is no parameter: `train` makes it the words' frequency, and there it stays.
     `precision` is the dtype of the large matrix products. `dropout` acts on the output of each LSTM layer, if
     `locked` in the same way at all positions of a story (Gal & Ghahramani 2016, Merity et al. 2018). `positions` adds
     sinusoidal encodings to the word vectors. If `bidirectional` half of each layer reads from the end, and so sees the
@@ -713,8 +713,8 @@ class LSTMLM(nn.Module):
         self.output = nn.Linear(edim if tie else N, V)
         if tie:
             self.output.weight = self.embedding.weight
-            del self.output.bias  # in its place are zeros, so that what follows need not ask
-            self.output.register_buffer("bias", torch.zeros(V), persistent=False)
+            del self.output.bias
+            self.output.register_buffer("bias", torch.zeros(V))
         self.attention, self.tied, self.precision, self.stepper = attention, tie, precision, None
         for name in {"bilinear": "W", "additive": "WUv"}.get(attention, ""):
             setattr(self, name, nn.Parameter(torch.empty(n) if name == "v" else torch.empty(n, n)))
@@ -1151,8 +1151,8 @@ def optimise(run: "Run", stories: list[list[int]], valid: list[list[int]], token
     """The loop over epochs and minibatches; ends early after `-patience` epochs without a better valid loss."""
     args, model = run.args, run.model
     counts = torch.bincount(torch.tensor([i for story in stories for i in story[1:]]), minlength=len(run.words))
-    if model.output.bias.requires_grad:  # it says how frequent each word is, so that training need not begin with that
-        model.output.bias.data.copy_(((counts + 0.5) / (counts + 0.5).sum()).log())
+    # The bias says how frequent each word is, so that training need not begin with that.
+    model.output.bias.data.copy_(((counts + 0.5) / (counts + 0.5).sum()).log())
     if args.resume:
         run.load_state()
     steps = args.E * -(-len(stories) // args.B)

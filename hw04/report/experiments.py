@@ -60,6 +60,7 @@ GLOVE = "-embeddings_file GLOVE"
 PLANS = [
     Plan("main", "handout", "-H 2 -N 512 -E 1 -EDim 100", 70),
     Plan("main", "handout-attention", "-H 2 -N 512 -E 1 -EDim 100 -a", 50),
+    Plan("main", "strong", "-preset strong -E 1 -valid_every 500", 60),
     small("base", seeds=(0, 1, 2)),
     small("batch 16", batch=16),
     small("batch 32", batch=32),
