@@ -1,0 +1,197 @@
+#!/usr/bin/env python3
+"""Trained models of lstlm.py that adapt to what they have just read, for scoring only.
+
+The neural cache (Grave, Joulin & Usunier 2017) mixes the model with the words that followed similar states earlier in
+the story; dynamic evaluation (Krause et al. 2018) goes on training on what it has scored. Losses are in nats, one for
+each target token, a list of arrays, one a story in their order. A token is scored before anything adapts to it.
+"""
+
+import copy
+import itertools
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "code"))
+import lstlm  # noqa: E402 - found by the line above
+from lstlm import LSTMLM, ROWS, pieces  # noqa: E402
+from torch import Tensor  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+BLOCK = 512  # positions whose similarity to all earlier ones is in memory at a time
+THETAS, SHARES = (0.0, 0.03, 0.1, 0.2, 0.3, 0.5), (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)  # tried on valid
+
+
+def token_nats(model: LSTMLM, features: Tensor, targets: Tensor) -> Tensor:
+    """-ln p (R,) of targets (R,), from what the output layer sees (R, N)."""
+    x, output = model.cast(features), model.output
+    scores = lstlm.Product.apply(x, output.weight.to(x.dtype), output.bias.to(x.dtype))  # (R, V)
+    return F.cross_entropy(scores.to(output.weight.dtype), targets, reduction="none")
+
+
+@torch.no_grad()
+def states(model: LSTMLM, stories: list[list[int]], batch_size: int = 32) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Of each story, the longest first: its number, what the output layer sees (T, N), and nats (T,).
+
+    The minibatches and their pieces are those of `lstlm.compute_loss`.
+    """
+    model.eval()
+    order = sorted(range(len(stories)), key=lambda number: -len(stories[number]))
+    for begin in range(0, len(order), batch_size):
+        numbers, state = order[begin : begin + batch_size], None
+        parts = [[] for _ in numbers]
+        for inputs, targets, lengths in pieces([stories[n] for n in numbers], max(1, ROWS // batch_size)):
+            state = state and state.take(slice(len(inputs)))
+            features, packing, state = model.features(inputs.to(model.output.weight.device), lengths, state)
+            rows = packing.data.to(features.device)  # the place of each packed row in (B, T), flattened
+            nats = token_nats(model, features, targets.to(features.device).flatten()[rows])
+            for row, part in enumerate(parts[: len(inputs)]):
+                here = rows // inputs.shape[1] == row
+                part.append((features[here], nats[here]))
+        for number, part in zip(numbers, parts, strict=True):
+            yield number, *(torch.cat(x) for x in zip(*part, strict=True))
+
+
+def nats_by_position(model: LSTMLM, stories: list[list[int]], batch_size: int = 32) -> list[np.ndarray]:
+    """The nats (T,) of each story's targets; their mean is `lstlm.compute_loss`."""
+    nats = {number: nats.double().cpu().numpy() for number, _, nats in states(model, stories, batch_size)}
+    return [nats[number] for number in range(len(stories))]
+
+
+# ---- The neural cache -----------------------------------------------------------------------------------------------
+
+
+def cached(features: Tensor, targets: Tensor, theta: float) -> Tensor:
+    """p (T,) of targets (T,) under a cache of the earlier states and what followed them; 0 at the first position.
+
+    p(w) at position i is the share of the j < i with target w, each weighing exp(theta h_i . h_j), where h (T, N) are
+    `features` (Grave et al. 2017, section 3).
+    """
+    found, features = [], features.to(torch.promote_types(features.dtype, torch.float32))
+    for begin in range(0, len(targets), BLOCK):
+        end = min(begin + BLOCK, len(targets))
+        scores = theta * features[begin:end] @ features[:end].t()  # (q, k)
+        later = torch.ones_like(scores, dtype=torch.bool).triu(begin)
+        weights = torch.softmax(scores.masked_fill(later, -torch.inf), 1)
+        found.append((weights * (targets[begin:end, None] == targets[:end])).sum(1))
+    return torch.cat(found).nan_to_num_(0)  # the softmax over nothing, at the first position
+
+
+def mixed(nats: Tensor, found: Tensor, share: float) -> Tensor:
+    """-ln((1 - share) p + share p_cache) (T,); the first position of a story has no cache and keeps its p."""
+    after = -torch.log((1 - share) * torch.exp(-nats[1:].double()) + share * found[1:].double())
+    return torch.cat([nats[:1].double(), after])
+
+
+def neural_cache(model: LSTMLM, stories: list[list[int]], theta: float, share: float,
+                 batch_size: int = 32) -> list[np.ndarray]:
+    """The nats (T,) of each story's targets under the model mixed with a `share` (lambda) of its cache."""
+    nats = {}
+    for number, features, plain in states(model, stories, batch_size):
+        targets = torch.tensor(stories[number][1:], device=plain.device)
+        nats[number] = mixed(plain, cached(features, targets, theta), share).cpu().numpy()
+    return [nats[number] for number in range(len(stories))]
+
+
+def cache_grid(model: LSTMLM, stories: list[list[int]], thetas: tuple[float, ...], shares: tuple[float, ...],
+               batch_size: int = 32) -> np.ndarray:
+    """Mean nats (thetas, shares) of all target tokens, in one pass over the stories."""
+    total, tokens = np.zeros((len(thetas), len(shares))), sum(len(story) - 1 for story in stories)
+    for number, features, plain in states(model, stories, batch_size):
+        targets = torch.tensor(stories[number][1:], device=plain.device)
+        for row, theta in enumerate(thetas):
+            found = cached(features, targets, theta)
+            total[row] += [float(mixed(plain, found, share).sum()) for share in shares]
+    return total / tokens
+
+
+# ---- Dynamic evaluation ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """How weights follow the text (Krause et al. 2018): after each segment w += decay (w0 - w) - lr * gradient.
+
+    The gradient is that of the mean nats of the segment. With `rms` each weight has rates of its own, from the root of
+    its mean squared gradient on training text: the gradient is divided by it (plus `epsilon`), the decay multiplied by
+    its ratio to the mean root of all weights, to at most 1.
+    """
+
+    lr: float
+    decay: float = 0.0
+    segment: int = 32  # tokens
+    within: bool = True  # each story begins with the trained weights; else with what those before it have left
+    rms: bool = False
+    epsilon: float = 0.002
+
+
+def learned(model: LSTMLM) -> list[Tensor]:
+    """The weights that train."""
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def segments(model: LSTMLM, story: list[int], length: int) -> Iterator[Tensor]:
+    """The nats (t,) of a story's targets, `length` at a time, each computed with the weights of that moment."""
+    state = None
+    for inputs, targets, lengths in pieces([story], length):
+        inputs, targets = (x.to(model.output.weight.device) for x in (inputs, targets))
+        features, _, state = model.features(inputs, lengths, state and state.take(slice(1)))
+        yield token_nats(model, features, targets[0])
+
+
+def gradients(model: LSTMLM, nats: Tensor) -> tuple[Tensor, ...]:
+    """Those of the mean of nats (t,) with regard to the weights that train."""
+    return torch.autograd.grad(nats.mean(), learned(model), materialize_grads=True)
+
+
+@torch.enable_grad()
+def mean_squares(model: LSTMLM, stories: list[list[int]], segment: int) -> list[Tensor]:
+    """The mean squared gradient of each weight over the segments of these stories, which were trained on."""
+    model.eval()
+    squares, count = [torch.zeros_like(p) for p in learned(model)], 0
+    for nats in itertools.chain.from_iterable(segments(model, story, segment) for story in stories):
+        for square, gradient in zip(squares, gradients(model, nats), strict=True):
+            square.addcmul_(gradient, gradient)
+        count += 1
+    return [square / count for square in squares]
+
+
+def rates(squares: list[Tensor] | None, how: Dynamic) -> Iterator[tuple[Tensor | float, Tensor | float]]:
+    """What multiplies the gradient, and how far it goes back to the trained value, for each weight."""
+    if not how.rms:
+        return itertools.repeat((how.lr, how.decay))
+    roots = [square.sqrt() for square in squares]
+    mean = sum(float(root.sum()) for root in roots) / sum(root.numel() for root in roots)
+    return ((how.lr / (root + how.epsilon), (how.decay * root / mean).clamp(max=1)) for root in roots)
+
+
+@torch.enable_grad()
+def dynamic_evaluation(model: LSTMLM, stories: list[list[int]], how: Dynamic,
+                       squares: list[Tensor] | None = None) -> list[np.ndarray]:
+    """The nats (T,) of each story's targets under a copy of the model that learns from each segment once it is scored.
+
+    `squares` are the `mean_squares` that `how.rms` needs.
+    """
+    learner, result = copy.deepcopy(model).eval(), []
+    weights, trained = learned(learner), learned(model)
+    steps = [rate for rate, _ in zip(rates(squares, how), weights, strict=False)]
+    for story in stories:
+        if how.within:
+            restore(weights, trained)
+        parts = []
+        for nats in segments(learner, story, how.segment):
+            parts.append(nats.detach())
+            for w, w0, gradient, (rate, back) in zip(weights, trained, gradients(learner, nats), steps, strict=True):
+                w.data.lerp_(w0.data, back).sub_(gradient * rate)
+        result.append(torch.cat(parts).double().cpu().numpy())
+    return result
+
+
+@torch.no_grad()
+def restore(weights: list[Tensor], trained: list[Tensor]) -> None:
+    """Give weights their trained values."""
+    torch._foreach_copy_(weights, trained)

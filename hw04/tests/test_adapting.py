@@ -1,0 +1,153 @@
+"""Adapting models: nats by position, the cache and dynamic evaluation against slow references."""
+
+import math
+
+import adapting
+import numpy as np
+import pytest
+import torch
+from adapting import Dynamic, cache_grid, dynamic_evaluation, mean_squares, nats_by_position, neural_cache
+from lstlm import BOS, EOS, collate_stories, compute_loss
+from small import KINDS, RAGGED, make_model, make_stories
+from torch.nn import functional as F
+
+
+@pytest.fixture(params=["plain", "attention", "tied"])
+def model(request):
+    """A small float64 model of some kinds."""
+    return make_model(**KINDS[request.param]).eval()
+
+
+def reference_nats(model, story: list[int]) -> torch.Tensor:
+    """The nats (T,) of one story, from `forward`."""
+    inputs, targets, lengths = collate_stories([story])
+    return F.cross_entropy(model(inputs, lengths)[0], targets[0], reduction="none")
+
+
+def close(ours: list[np.ndarray], theirs: list, atol: float = 1e-11) -> None:
+    """Equal but for rounding, story by story; lists, arrays or tensors."""
+    for one, other in zip(ours, theirs, strict=True):
+        other = other.detach() if isinstance(other, torch.Tensor) else other
+        np.testing.assert_allclose(one, np.asarray(other), rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 300])  # 300: pieces of one position
+def test_nats_by_position_are_those_of_each_story_alone(model, stories, batch_size):
+    nats = nats_by_position(model, stories, batch_size)
+    close(nats, [reference_nats(model, story) for story in stories])
+    assert math.isclose(np.concatenate(nats).mean(), compute_loss(model, stories, batch_size), rel_tol=1e-12)
+
+
+def test_a_long_story_is_read_in_pieces(model):
+    stories = make_stories([700, 3, 600], 40)
+    nats = nats_by_position(model, stories, batch_size=2)
+    close(nats, [reference_nats(model, story) for story in stories])
+
+
+def test_dropout_is_off(stories):
+    model = make_model(dropout=0.5).train()
+    nats = np.concatenate(nats_by_position(model, stories))
+    assert math.isclose(nats.mean(), compute_loss(model, stories, 4), rel_tol=1e-12)
+
+
+# ---- The neural cache -----------------------------------------------------------------------------------------------
+
+
+def reference_cache(model, story: list[int], theta: float, share: float) -> list[float]:
+    """Nats of one story, by Grave et al. 2017 in two plain loops."""
+    inputs, _, lengths = collate_stories([story])
+    h, p = model.features(inputs, lengths)[0], torch.softmax(model(inputs, lengths)[0], 1)
+    nats = []
+    for i, target in enumerate(story[1:]):
+        weights = [math.exp(theta * float(h[i] @ h[j])) for j in range(i)]
+        same = [weight for j, weight in enumerate(weights) if story[j + 1] == target]
+        part = share if i else 0
+        nats.append(-math.log((1 - part) * float(p[i, target]) + part * sum(same) / (sum(weights) or 1)))
+    return nats
+
+
+REPEATING = [*make_stories(RAGGED, 40), *make_stories([30, 25], 7, seed=1)]  # few words: they come again
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("theta, share", [(0.0, 0.1), (0.7, 0.4), (3.0, 0.9)])
+def test_cache_is_that_of_two_plain_loops(model, monkeypatch, theta, share):
+    monkeypatch.setattr(adapting, "BLOCK", 4)
+    close(neural_cache(model, REPEATING, theta, share), [reference_cache(model, s, theta, share) for s in REPEATING])
+
+
+def test_no_share_for_the_cache_leaves_the_loss(model):
+    nats = np.concatenate(neural_cache(model, REPEATING, 0.3, 0.0))
+    assert math.isclose(nats.mean(), compute_loss(model, REPEATING, 32), rel_tol=1e-12)
+
+
+def test_grid_of_the_cache_has_the_means_of_each_setting(model):
+    thetas, shares = (0.0, 0.5), (0.1, 0.2, 0.5)
+    grid = cache_grid(model, REPEATING, thetas, shares)
+    expected = [[np.concatenate(neural_cache(model, REPEATING, theta, share)).mean() for share in shares]
+                for theta in thetas]
+    np.testing.assert_allclose(grid, expected, rtol=1e-12)
+
+
+# ---- Dynamic evaluation ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("segment, within", [(1, True), (4, False), (100, True)])
+def test_a_rate_of_zero_leaves_the_loss(model, stories, segment, within):
+    nats = dynamic_evaluation(model, stories, Dynamic(0.0, 0.1, segment, within))
+    close(nats, nats_by_position(model, stories))
+    assert math.isclose(np.concatenate(nats).mean(), compute_loss(model, stories, 4), rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.2])
+def test_one_step_a_story_is_that_of_sgd(model, stories, decay):
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    ours = dynamic_evaluation(model, stories, Dynamic(0.3, decay, segment=100, within=False))
+    for name, x in model.state_dict().items():
+        assert torch.equal(x, before[name])  # the model itself stays
+    theirs = []
+    for story in stories:
+        theirs.append(reference_nats(model, story))
+        model.zero_grad()
+        theirs[-1].mean().backward()
+        for name, p in model.named_parameters():
+            p.data += decay * (before[name] - p.data) - 0.3 * (0 if p.grad is None else p.grad)
+    close(ours, theirs)
+
+
+def test_rates_and_decay_of_each_weight_are_those_of_the_paper(model, stories):
+    how = Dynamic(lr=0.02, decay=0.4, segment=100, within=False, rms=True, epsilon=0.01)
+    weights = list(model.parameters())
+    grads = [torch.autograd.grad(reference_nats(model, s).mean(), weights, materialize_grads=True) for s in stories]
+    squares = [sum(g**2 for g in gs) / len(stories) for gs in zip(*grads, strict=True)]
+    ours = mean_squares(model, stories, 100)
+    torch.testing.assert_close(ours, squares, rtol=1e-9, atol=1e-15)
+
+    nats = dynamic_evaluation(model, stories, how, ours)
+    mean, trained, theirs = torch.cat([s.sqrt().flatten() for s in squares]).mean(), [w.clone() for w in weights], []
+    for story in stories:
+        theirs.append(reference_nats(model, story))
+        steps = torch.autograd.grad(theirs[-1].mean(), weights, materialize_grads=True)
+        with torch.no_grad():
+            for w, w0, g, square in zip(weights, trained, steps, squares, strict=True):
+                norm = torch.minimum(square.sqrt() / mean, torch.tensor(1 / how.decay))
+                w += how.decay * norm * (w0 - w) - how.lr * g / (square.sqrt() + how.epsilon)
+    close(nats, theirs)
+
+
+def test_within_stories_each_is_as_if_alone_and_begins_unadapted(model, stories):
+    how = Dynamic(lr=0.5, decay=0.01, segment=3)
+    nats, plain = dynamic_evaluation(model, stories, how), nats_by_position(model, stories)
+    close(nats, [dynamic_evaluation(model, [story], how)[0] for story in stories], atol=0)
+    close([x[:3] for x in nats], [x[:3] for x in plain])
+    assert not np.allclose(nats[2], plain[2])
+
+
+@pytest.mark.parametrize("score", [
+    lambda model, stories: neural_cache(model, stories, 0.1, 0.5),
+    lambda model, stories: dynamic_evaluation(model, stories, Dynamic(lr=0.5, segment=2)),
+], ids=["cache", "dynamic"])
+def test_what_comes_again_is_learned(model, score):
+    stories = [[BOS, *[30, 31] * 20, EOS]]
+    plain, adapted = nats_by_position(model, stories)[0], score(model, stories)[0]
+    assert adapted[20:40].mean() < 0.7 * plain[20:40].mean()
