@@ -1,16 +1,22 @@
 #!/usr/bin/env python3
 """Trained models of lstlm.py that adapt to what they have just read, for scoring only.
 
+    python adapting.py -model lm_model.pt -results results/adapting.json     # settings chosen on valid, figures on test
+
 The neural cache (Grave, Joulin & Usunier 2017) mixes the model with the words that followed similar states earlier in
 the story; dynamic evaluation (Krause et al. 2018) goes on training on what it has scored. Losses are in nats, one for
 each target token, a list of arrays, one a story in their order. A token is scored before anything adapts to it.
 """
 
+import argparse
 import copy
 import itertools
+import json
+import os
 import sys
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +24,8 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "code"))
 import lstlm  # noqa: E402 - found by the line above
-from lstlm import LSTMLM, ROWS, pieces  # noqa: E402
+from experiments import MEASURES, processor  # noqa: E402
+from lstlm import LSTMLM, ROWS, UserError, pieces  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
@@ -195,3 +202,84 @@ def dynamic_evaluation(model: LSTMLM, stories: list[list[int]], how: Dynamic,
 def restore(weights: list[Tensor], trained: list[Tensor]) -> None:
     """Give weights their trained values."""
     torch._foreach_copy_(weights, trained)
+
+
+# ---- Settings chosen on valid, measured on test ---------------------------------------------------------------------
+
+DYNAMIC = [Dynamic(rate, decay, within=within) for within in (True, False) for rate in (0.03, 0.1, 0.3)
+           for decay in (0.0, 0.01)]  # tried on valid
+
+
+def mean(nats: list[np.ndarray]) -> float:
+    """The mean nats of all target tokens."""
+    return float(np.concatenate(nats).mean())
+
+
+def best_cache(model: LSTMLM, stories: list[list[int]]) -> tuple[dict, float]:
+    """The setting of the neural cache that is best on these stories, and its nats there."""
+    grid = cache_grid(model, stories, THETAS, SHARES)
+    row, column = np.unravel_index(grid.argmin(), grid.shape)
+    return {"theta": THETAS[row], "share": SHARES[column]}, float(grid.min())
+
+
+def best_dynamic(model: LSTMLM, stories: list[list[int]]) -> tuple[Dynamic, float]:
+    """The setting of dynamic evaluation that is best on these stories, and its nats there."""
+    tried = [(mean(dynamic_evaluation(model, stories, how)), place) for place, how in enumerate(DYNAMIC)]
+    nats, place = min(tried)
+    return DYNAMIC[place], nats
+
+
+def measure(args: argparse.Namespace) -> dict:
+    """Figures on test without and with either way to adapt, its setting chosen on `-first` stories of valid."""
+    loaded = lstlm.load_model(args)
+    valid = lstlm.tokenize_corpus(args.valid_corpus, loaded.token2idx, cased=loaded.config.cased, pieces=loaded.pieces)
+    valid = valid[: args.first]
+    cache, cache_nats = best_cache(loaded.model, valid)
+    dynamic, dynamic_nats = best_dynamic(loaded.model, valid)
+    ways = {
+        "plain": ({}, mean(nats_by_position(loaded.model, valid)), nats_by_position),
+        "cache": (cache, cache_nats, lambda model, stories: neural_cache(model, stories, **cache)),
+        "dynamic": (asdict(dynamic), dynamic_nats, lambda model, stories: dynamic_evaluation(model, stories, dynamic)),
+    }
+    result = {"model": args.model.name, "valid_stories": len(valid)}
+    for name, (setting, nats, score) in ways.items():
+        began = time.process_time()
+        row = lstlm.score_corpus(loaded, args.test_corpus, "auto", 32,
+                                 lambda model, stories, *_, score=score, **__: mean(score(model, stories)))
+        result[name] = {"setting": setting, "valid_nats": nats, "test": {key: row[key] for key in MEASURES},
+                        "seconds": round(time.process_time() - began, 1)}
+        print(name, setting, f"valid {nats:.4f}, test {row['nats']:.4f} nats, perplexity {row['ppl']:.2f}", flush=True)
+    return result
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = lstlm.Parser("adapting.py", description=__doc__, allow_abbrev=False,
+                          formatter_class=argparse.RawDescriptionHelpFormatter)
+    data = Path(os.environ.get("LSTLM_DATA", lstlm.DATA)) / "tiny"
+    add, path = parser.add_argument, {"type": Path, "metavar": "PATH"}
+    add("-model", **path, default=lstlm.HW04 / "code" / "lm_model.pt", help="(default lm_model.pt)")
+    add("-valid_corpus", **path, default=data / "tiny.valid.tokens.200K", help="(default TinyStories)")
+    add("-test_corpus", **path, default=data / "tiny.test.tokens.4M", help="(default TinyStories)")
+    add("-first", type=lstlm.positive, default=100, help="stories of valid on which to choose (default 100)")
+    add("-results", **path, help="a JSON file to write (default none)")
+    add("-device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(default auto: cuda if it is there)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 for what the user can mend."""
+    try:
+        args = parse_args(argv)
+        result = {**measure(args), "date": time.strftime("%Y-%m-%d"),
+                  "machine": {"processor": processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}}
+        if args.results:
+            args.results.write_text(json.dumps(result, indent=1) + "\n")
+        return 0
+    except UserError as error:
+        print(f"adapting.py: error: {lstlm.printable(str(error))}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

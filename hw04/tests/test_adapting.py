@@ -1,8 +1,11 @@
 """Adapting models: nats by position, the cache and dynamic evaluation against slow references."""
 
+import argparse
+import json
 import math
 
 import adapting
+import lstlm
 import numpy as np
 import pytest
 import torch
@@ -151,3 +154,32 @@ def test_what_comes_again_is_learned(model, score):
     stories = [[BOS, *[30, 31] * 20, EOS]]
     plain, adapted = nats_by_position(model, stories)[0], score(model, stories)[0]
     assert adapted[20:40].mean() < 0.7 * plain[20:40].mean()
+
+
+# ---- The command line -----------------------------------------------------------------------------------------------
+
+
+def test_settings_are_chosen_on_valid_and_measured_on_test(capsys, monkeypatch, tmp_path):
+    files = {name: tmp_path / name for name in ("train", "valid", "test", "model.pt", "results.json")}
+    for name in ("train", "valid", "test"):
+        files[name].write_text("\n".join(f"{name} was here and {name} was there" for _ in range(8)))
+    lstlm.main(["-train", "-train_corpus", str(files["train"]), "-valid_corpus", str(files["valid"]), "-EDim", "8",
+                "-H", "1", "-N", "8", "-E", "1", "-B", "4", "-model", str(files["model.pt"])])
+    monkeypatch.setattr(adapting, "DYNAMIC", [Dynamic(0.0), Dynamic(0.5, segment=2), Dynamic(5.0, within=False)])
+    flags = {"-model": "model.pt", "-valid_corpus": "valid", "-test_corpus": "test", "-results": "results.json"}
+    status = adapting.main([*(str(x) for flag, name in flags.items() for x in (flag, files[name])), "-first", "5"])
+    content, loaded = json.loads(files["results.json"].read_text()), lstlm.load_model(
+        argparse.Namespace(model=files["model.pt"], device="cpu"))
+    assert (status, content["valid_stories"]) == (0, 5)
+    test = lstlm.tokenize_corpus(files["test"], loaded.token2idx)
+    assert math.isclose(content["plain"]["test"]["nats"], compute_loss(loaded.model, test, 32), rel_tol=1e-5)
+    cache = neural_cache(loaded.model, test, **content["cache"]["setting"])
+    dynamic = dynamic_evaluation(loaded.model, test, Dynamic(**content["dynamic"]["setting"]))
+    for name, nats in (("cache", cache), ("dynamic", dynamic)):
+        assert math.isclose(content[name]["test"]["nats"], np.concatenate(nats).mean(), rel_tol=1e-5)
+        assert content[name]["valid_nats"] < content["plain"]["valid_nats"]
+
+
+def test_a_missing_model_is_one_line(capsys, tmp_path):
+    assert adapting.main(["-model", str(tmp_path / "x.pt")]) == 2
+    assert "no such model" in capsys.readouterr().err
