@@ -25,7 +25,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("handin") / "hw04"
     (folder / "code").mkdir(parents=True)
     (folder / "data" / "tiny").mkdir(parents=True)
-    for name, part in zip(traces.CORPORA, (slice(60), slice(60, 70), slice(70, 80)), strict=True):
+    for name, part in zip(traces.CORPORA, (slice(10), slice(20, 70), slice(10, 20)), strict=True):
         (folder / "data" / "tiny" / name).write_text("".join(STORIES[part]))
     for name in ("lstlm.py", "fflm.py"):
         shutil.copy(HERE / "code" / name, folder / "code")
