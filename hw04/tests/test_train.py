@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import stat
 
 import lstlm
 import pytest
@@ -117,6 +119,29 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     atomic_write(path, lambda file: file.write(b"new"))
     assert path.read_text() == "new"
+
+
+def test_what_is_written_is_on_the_disk_before_it_gets_its_name_and_the_name_after(tmp_path, monkeypatch):
+    synced = []
+
+    def fsync(file):
+        about = os.fstat(file)
+        synced.append("folder" if stat.S_ISDIR(about.st_mode) else about.st_size)
+        synced.append((tmp_path / "file").exists())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    atomic_write(tmp_path / "file", lambda file: file.write(b"new"))
+    assert synced == [3, False, "folder", True] if hasattr(os, "O_DIRECTORY") else [3, False]
+
+
+def test_the_state_is_saved_when_so_many_seconds_have_passed(train, monkeypatch):
+    saved = []
+    monkeypatch.setattr(lstlm.Run, "state", lambda run: saved.append(run.step) or {})
+    monkeypatch.setattr(lstlm, "draw_curve", lambda *_: None)
+    for seconds, steps in ((300, []), (-1, [1, 2, 3])):  # 5 stories in batches of 2
+        monkeypatch.setattr(lstlm, "SAVE_SECONDS", seconds)
+        train("-E", 1)
+        assert saved == steps
 
 
 def test_the_cosine_falls_from_the_same_rate_to_the_same_rate():
