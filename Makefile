@@ -1,5 +1,7 @@
 # make demo   trains a small language model on the embedded sample and lets it talk (under 3 minutes)
 # make test   runs the tests and the linter
+# make report   makes hw04/report.pdf from the stored results; make experiments adds those that are missing (hours;
+#               LSTLM_DATA=DIR: where tiny/ and glove.6B/ are, if not in hw04/data)
 # make traces   writes hw04/code/traces.txt, the output of all modes, with the model there and the real stories
 #               (TRAIN_LOG=FILE: the trace of its training; LSTLM_DATA=DIR: where tiny/ is, if not in hw04/data)
 # make handin   packs build/hw04.zip for the course, and runs it where it is unpacked
@@ -11,7 +13,7 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check $(if $
 LSTLM = .venv/bin/python hw04/code/lstlm.py
 SAMPLE = -train_corpus hw04/data/sample/train.tokens -valid_corpus hw04/data/sample/valid.tokens
 
-.PHONY: help demo test test-slow traces handin clean
+.PHONY: help demo test test-slow report experiments traces handin clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -54,6 +56,12 @@ test: .venv/dev
 
 test-slow: .venv/dev
 	@.venv/bin/python -m pytest -q -m slow
+
+report: .venv/dev
+	@.venv/bin/python hw04/report/build.py
+
+experiments: .venv/dev
+	@.venv/bin/python hw04/report/experiments.py run
 
 traces: .venv/program
 	@.venv/bin/python hw04/traces.py $(if $(TRAIN_LOG),-train_log "$(TRAIN_LOG)")

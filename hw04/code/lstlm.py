@@ -679,8 +679,8 @@ class LSTMLM(nn.Module):
     train, the others stay as they are unless `finetune`. With `attention="dot"` the LSTM's states have size
     N/2 and the output layer gets [h ; c], so that the number of parameters stays comparable (handout, section 2.1);
     "bilinear" and "additive" learn how well a state and an earlier one match. With `tie` the word vectors, all of them
-    trained, are the output layer too (Press & Wolf 2017): what it gets, and so the last layer, has their size EDim (with
-    attention [h ; c] has), and its bias is no parameter: `train` makes it the words' frequency, and there it stays.
+    trained, are the output layer too (Press & Wolf 2017): what it gets, and so the last layer, has their size EDim
+    (with attention [h ; c] has); its bias is no parameter: `train` makes it the words' frequency, and there it stays.
     `precision` is the dtype of the large matrix products. `dropout` acts on the output of each LSTM layer, if
     `locked` in the same way at all positions of a story (Gal & Ghahramani 2016, Merity et al. 2018). `positions` adds
     sinusoidal encodings to the word vectors. If `bidirectional` half of each layer reads from the end, and so sees the
@@ -2368,9 +2368,18 @@ def make_parser() -> Parser:
     return parser
 
 
+# What `-preset` sets, for flags that are not given. strong: tied vectors leave parameters for nothing but the LSTM, and
+# small minibatches are many steps: better for the minutes that it takes.
+PRESETS = {"strong": {"tie": True, "EDim": 256, "B": 8, "lr": 3e-3}}
+
+
 def add_model_and_file_flags(p: Parser) -> None:
     """Flags that say what the model is and where the files are."""
     add = p.add_argument_group("the model (only -train needs these; one that disagrees is an error)").add_argument
+    said = {name: " ".join(f"-{flag}" if value is True else f"-{flag} {value:g}" for flag, value in flags.items())
+            for name, flags in PRESETS.items()}
+    add("-preset", choices=PRESETS, help=f"other defaults; {'; '.join(f'{k}: {v}' for k, v in said.items())} "
+        "(default none)")
     add("-H", type=positive, help="LSTM layers (default 2)")
     add("-N", type=positive, help="size of each layer's hidden and cell state (default 512)")
     add("-cell", choices=CELLS, help="the kind of its layers (default lstm)")
@@ -2408,17 +2417,8 @@ def add_model_and_file_flags(p: Parser) -> None:
         "auto: bf16 in training and evaluation where the hardware has it, else fp32); int8 is to generate faster")
 
 
-# What `-preset` sets, for flags that are not given. strong: tied vectors leave parameters for nothing but the LSTM, and
-# small minibatches are many steps: the best model of the report for its minutes and for its size.
-PRESETS = {"strong": {"tie": True, "EDim": 256, "B": 8, "lr": 3e-3}}
-
-
 def add_training_flags(add) -> None:
     """Flags of -train."""
-    said = {name: " ".join(f"-{flag}" if value is True else f"-{flag} {value:g}" for flag, value in flags.items())
-            for name, flags in PRESETS.items()}
-    add("-preset", choices=PRESETS, help=f"other defaults; {'; '.join(f'{k}: {v}' for k, v in said.items())} "
-        "(default none)")
     add("-E", type=positive, default=5, help="epochs (default 5)")
     add("-B", type=positive, default=32, help="stories in a minibatch (default 32)")
     add("-lr", type=float, default=4e-3, help="highest learning rate of Adam (default 0.004)")
@@ -2499,7 +2499,7 @@ def main(argv: list[str] | None = None) -> int:
     set_up_memory()
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115 - for all the run, if the caller closed it: `<&-`
     for stream in (sys.stdout, sys.stderr):
-        if stream:
+        if isinstance(stream, io.TextIOWrapper):  # not one of a notebook
             stream.reconfigure(errors="backslashreplace")
     try:
         args = parse_args(argv)

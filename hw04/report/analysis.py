@@ -30,7 +30,7 @@ BEGINNINGS = ("there was a girl ", "one day, a bird", "there once was a boys and
 ONCE = "once upon a time"
 PENALTIES = (-2.0, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 2.0)
 PLACES = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257)  # where ranges of positions in a story begin; the last is open
-COUNTS = (0, 10, 100, 1000, 10000)  # where ranges of how often the training corpus has a word begin
+COUNTS = (0, 1, 10, 100, 1000, 10000)  # where ranges of how often the training corpus has a word begin
 SHOWN = 40  # tokens of a heat map
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 
 REPORT = Path(__file__).resolve().parent
 sys.path.insert(0, str(REPORT.parent / "code"))
+import fflm  # noqa: E402
 import lstlm  # noqa: E402
 import torch  # noqa: E402
 
@@ -35,7 +36,10 @@ RESULTS, BUILD = REPORT / "results", REPORT.parents[1] / "build" / "experiments"
 
 @dataclass(frozen=True)
 class Plan:
-    """One training: the flags of lstlm.py, seeds, and how many stories of the training and valid corpus (0: all)."""
+    """One training: the flags of a program, seeds, and how many stories of the training and valid corpus (0: all).
+
+    In the flags GLOVE stands for the file of word vectors, BASE for the model of the run "base" with the same seed.
+    """
 
     group: str
     name: str
@@ -43,6 +47,7 @@ class Plan:
     minutes: int  # on one core, as planned
     seeds: tuple[int, ...] = (0,)
     stories: tuple[int, int] = (0, 0)
+    program: str = "lstlm"
 
 
 MEASURES = ("nats", "ppl", "bpc", "n_tokens", "unk_share")
@@ -62,6 +67,9 @@ PLANS = [
     Plan("main", "handout-attention", "-H 2 -N 512 -E 1 -EDim 100 -a", 50),
     Plan("main", "strong", "-preset strong -E 1 -valid_every 500", 60),
     small("base", seeds=(0, 1, 2)),
+    Plan("small", "feed-forward", "-lstm BASE -K 5 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
+    Plan("small", "feed-forward, 3", "-lstm BASE -K 3 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
+    Plan("small", "feed-forward, 10", "-lstm BASE -K 10 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
     small("batch 16", batch=16),
     small("batch 32", batch=32),
     small("lr 0.002", "-lr 0.002"),
@@ -143,8 +151,8 @@ class Experiment:
             lstlm.atomic_write(mark, lambda file: file.write(digest.encode()))
         started = time.time()
         if not (begun and self.model.exists() and not state.exists()):
-            self.lstlm(threads, *self.training_flags(), *["-resume"][: state.exists()])
-        test = json.loads(self.lstlm(threads, "-evaluate", "-json", "-model", str(self.model), "-test_corpus",
+            self.call(threads, *self.training_flags(), *["-resume"][: state.exists()])
+        test = json.loads(self.call(threads, "-evaluate", "-json", "-model", str(self.model), "-test_corpus",
                                      str(self.corpus("tiny.test.tokens.4M", 0))).splitlines()[-1])
         records = [json.loads(line) for line in log.read_text().splitlines()]
         record = {"name": self.plan.name, "group": self.plan.group, "configuration": configuration,
@@ -157,17 +165,18 @@ class Experiment:
         return f"{self.label}: test perplexity {test['ppl']:.2f} ({test['bpc']:.4f} bits/char), {minutes:.0f} min"
 
     def training_flags(self) -> list[str]:
-        """The command line of `lstlm.py -train`."""
-        glove = str(self.data / "glove.6B" / "glove.6B.50d.txt")
-        flags = [glove if flag == "GLOVE" else flag for flag in self.plan.flags.split()]
+        """The command line of `-train`."""
+        files = {"GLOVE": self.data / "glove.6B" / "glove.6B.50d.txt", "BASE": BUILD / f"base.{self.seed}.pt"}
+        flags = [str(files.get(flag, flag)) for flag in self.plan.flags.split()]
+        traced = ["-trace", str(trace(self.model))] if self.plan.program == "lstlm" else []
         train, valid = self.plan.stories
-        return ["-train", *flags, "-seed", str(self.seed), "-model", str(self.model), "-trace", str(trace(self.model)),
+        return ["-train", *flags, "-seed", str(self.seed), "-model", str(self.model), *traced,
                 "-train_corpus", str(self.corpus("tiny.train.tokens.4M", train)),
                 "-valid_corpus", str(self.corpus("tiny.valid.tokens.200K", valid))]
 
-    def lstlm(self, threads: int, *flags: str) -> str:
-        """What lstlm.py prints. Raises SystemExit with its last words if it fails."""
-        command = [sys.executable, str(REPORT.parent / "code" / "lstlm.py"), *flags]
+    def call(self, threads: int, *flags: str) -> str:
+        """What the program prints. Raises SystemExit with its last words if it fails."""
+        command = [sys.executable, str(REPORT.parent / "code" / f"{self.plan.program}.py"), *flags]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
@@ -177,8 +186,9 @@ class Experiment:
 
     def summary(self, records: list[dict]) -> dict:
         """Parameters, best valid loss, speed and the curve, from the model and the log of the training."""
-        args = lstlm.parse_args(["-evaluate", "-model", str(self.model)])
-        loaded = lstlm.load_model(args)
+        flags = ["-evaluate", "-model", str(self.model)]
+        loaded = fflm.load(fflm.parse_args(flags)) if self.plan.program == "fflm" else (
+            lstlm.load_model(lstlm.parse_args(flags)))
         points = [record for record in records if record.get("mode") == "train"]
         seconds = [0.0]
         for before, record in zip([{"seconds": 0}, *points], points, strict=False):  # a resumed run counts from 0
@@ -240,11 +250,13 @@ def main() -> None:
     parser.add_argument("-data", type=Path, default=Path(os.environ.get("LSTLM_DATA", lstlm.DATA)),
                         help="the folder with tiny/ and glove.6B/ (default $LSTLM_DATA, else hw04/data)")
     parser.add_argument("-jobs", type=int, default=1, help="trainings at a time (default 1)")
+    parser.add_argument("-first", action="store_true", help="only the first seed of each run (default all)")
     args = parser.parse_intermixed_args()
     if unknown := set(args.names) - {name for plan in PLANS for name in (plan.name, plan.group)}:
         parser.error(f"no run or group named {', '.join(sorted(unknown))}; see: experiments.py list")
-    experiments = [Experiment(plan, seed, args.data) for plan in PLANS for seed in plan.seeds
-                   if not args.names or {plan.name, plan.group} & set(args.names)]
+    plans = [plan for plan in PLANS if not args.names or {plan.name, plan.group} & set(args.names)]
+    experiments = [Experiment(plan, seed, args.data) for plan in plans
+                   for seed in plan.seeds[: 1 if args.first else None]]
     if args.what == "list":
         return show(experiments)
     if args.what == "ship":

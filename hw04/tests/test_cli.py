@@ -1,5 +1,6 @@
 """The four modes as a person or a script runs them: a process with pipes, its output and its exit status."""
 
+import contextlib
 import io
 import json
 import os
@@ -396,6 +397,13 @@ def test_a_preset_sets_what_is_not_given():
     assert (given.tie, given.B, given.lr, given.emb_lr) == (True, 32, 0.001, 0.001)
     same = {name for name, value in vars(plain).items() if vars(strong)[name] == value}
     assert vars(plain).keys() - same == {*lstlm.PRESETS["strong"], "emb_lr", "preset"}
+
+
+def test_main_may_be_called_where_output_is_no_file(folder):
+    """In a notebook, say."""
+    with contextlib.redirect_stdout(printed := io.StringIO()):
+        assert lstlm.main(["-use", "-greedy", "-model", str(folder / "m.pt"), "-text", "once"]) == 0
+    assert printed.getvalue().startswith("tokens: once")
 
 
 def test_output_that_nobody_reads_ends_quietly(folder):

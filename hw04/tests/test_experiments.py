@@ -30,10 +30,10 @@ def data(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
-def test_every_plan_is_a_command_line_of_lstlm(plan, tmp_path):
-    experiment = Experiment(replace(plan, stories=(0, 0)), 0, tmp_path)
-    args = lstlm.parse_args(experiment.training_flags())
-    assert args.run is lstlm.train and args.seed == 0
+def test_every_plan_is_a_command_line_of_its_program(plan, tmp_path):
+    experiment, program = Experiment(replace(plan, stories=(0, 0)), 0, tmp_path), getattr(experiments, plan.program)
+    args = program.parse_args(experiment.training_flags())
+    assert args.run is program.train and args.seed == 0
 
 
 def test_the_names_of_plans_and_their_files_differ():
@@ -62,7 +62,7 @@ def test_a_run_is_stored_once_and_done_anew_when_its_configuration_changes(data,
 
 def test_a_stopped_run_goes_on_and_a_finished_training_is_only_evaluated(data, monkeypatch):
     experiment, commands = Experiment(PLAN, 0, data), []
-    train = Experiment.lstlm
+    train = Experiment.call
 
     def watched(self, threads, *flags):
         commands.append(flags)
@@ -71,7 +71,7 @@ def test_a_stopped_run_goes_on_and_a_finished_training_is_only_evaluated(data, m
             raise KeyboardInterrupt
         return train(self, threads, *flags)
 
-    monkeypatch.setattr(Experiment, "lstlm", watched)
+    monkeypatch.setattr(Experiment, "call", watched)
     with pytest.raises(KeyboardInterrupt):
         experiment.run(1)
     experiment.run(1)
@@ -86,6 +86,14 @@ def test_a_stopped_run_goes_on_and_a_finished_training_is_only_evaluated(data, m
 def test_a_failed_training_says_why(data):
     with pytest.raises(SystemExit, match="-N 9 with -a"):
         Experiment(replace(PLAN, flags="-H 1 -N 9 -a -EDim 8 -VSize 60 -E 1"), 0, data).run(1)
+
+
+def test_a_feed_forward_model_takes_the_vectors_of_the_run_named_base(data):
+    Experiment(replace(PLAN, name="base"), 0, data).run(1)
+    plan = Plan("small", "feed-forward", "-lstm BASE -K 2 -H 1 -N 6 -E 1 -B 4", 1, (0,), (8, 3), "fflm")
+    (experiment := Experiment(plan, 0, data)).run(1)
+    assert experiment.done()["parameters"] == 63 * 8 + (2 * 8 + 1) * 6 + (6 + 1) * 63
+    assert experiment.done()["test"]["nats"] < 5
 
 
 @pytest.mark.parametrize("flags", ["", "-tie"])

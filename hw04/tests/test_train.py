@@ -62,6 +62,14 @@ def test_training_uses_that_learning_rate(train, monkeypatch):
     assert rates == [learning_rate(step, 12, 0.5) for step in range(1, 13)]  # 5 stories in batches of 2
 
 
+def test_a_tied_model_scores_words_by_their_frequency_from_the_start_to_the_end(train, tmp_path):
+    assert train("-tie", "-E", 2, "-lr", 0.1) == 0
+    weights = lstlm.read_checked(tmp_path / "m.pt", lstlm.MODEL, "")["weights"]
+    share = torch.tensor([0, 0, 5, 5, 5, 5, 5.0]) + 0.5  # <eos>, a, b, c, d, once in each of the five stories
+    torch.testing.assert_close(weights["output.bias"], (share / share.sum()).log())
+    assert torch.equal(weights["output.weight"], weights["embedding.weight"])
+
+
 @pytest.mark.parametrize(("patience", "epochs"), [(1, 3), (2, 4), (3, 6), (0, 7)])
 def test_it_stops_after_so_many_epochs_without_a_better_loss(train, monkeypatch, tmp_path, patience, epochs):
     losses = iter([3.0, 2.0, 2.5, 2.6, 2.7, 2.8, 2.9] if patience != 3 else [3.0, 2.0, 1.0, 1.1, 1.2, 1.3, 0.5])

@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+"""Make hw04/report.pdf from the stored results: figures by figures.py, then report.typ by Typst.
+
+    python build.py            # some seconds; experiments.py and the other programs here make the results
+    python build.py -check     # whether the PDF is made of the report and the results as they are now
+
+What the PDF was made of stands in made_of.txt, a line with a digest for each file.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+REPORT = Path(__file__).resolve().parent
+PDF, MADE_OF, INDEX = REPORT.parent / "report.pdf", REPORT / "made_of.txt", REPORT / "figures" / "index.json"
+
+
+def inputs() -> list[Path]:
+    """The files that the report depends on."""
+    return [REPORT / "figures.py", REPORT / "report.typ", *sorted((REPORT / "results").glob("*.json"))]
+
+
+def digests(pdf: Path) -> str:
+    """A line with the SHA-256 and the name of each input, and of the PDF."""
+    files = [*inputs(), pdf]
+    return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
+
+
+def differing() -> list[str]:
+    """The names of the files that are not those of which the PDF was made."""
+    then = MADE_OF.read_text().splitlines() if MADE_OF.exists() else []
+    now = digests(PDF).splitlines() if PDF.exists() else []
+    return sorted({line.split()[1] for line in {*then} ^ {*now}}) or ([] if now else [PDF.name])
+
+
+def index() -> dict[str, list[str]]:
+    """The stems of the stored trainings and analyses, which Typst cannot list."""
+    names = [path.stem for path in sorted((REPORT / "results").glob("*.[0-9].json"))]
+    return {"runs": [name for name in names if not name.startswith("analysis.")],
+            "analyses": [name for name in names if name.startswith("analysis.")]}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-check", action="store_true", help="only say whether the PDF is up to date")
+    if parser.parse_args().check:
+        if names := differing():
+            print(f"{PDF.name} is not made of what is there now ({', '.join(names)}); run make report", file=sys.stderr)
+        return 1 if names else 0
+    try:
+        import figures
+        import typst
+    except ModuleNotFoundError as missing:
+        raise SystemExit(f"build.py: error: no {missing.name}; pip install -r requirements-dev.txt") from None
+    figures.main()
+    INDEX.write_text(json.dumps(index()))
+    typst.compile(REPORT / "report.typ", output=PDF, root=REPORT)
+    MADE_OF.write_text(digests(PDF))
+    print(f"{PDF}: {PDF.stat().st_size / 1e3:.0f} kB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
