@@ -30,7 +30,7 @@ BEGINNINGS = ("there was a girl ", "one day, a bird", "there once was a boys and
 ONCE = "once upon a time"
 PENALTIES = (-2.0, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 2.0)
 PLACES = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257)  # where ranges of positions in a story begin; the last is open
-COUNTS = (0, 1, 10, 100, 1000, 10000)  # where ranges of how often the training corpus has a word begin
+COUNTS = (1, 10, 100, 1000, 10000)  # where ranges of how often the training corpus has a word begin
 SHOWN = 40  # tokens of a heat map
 
 
@@ -54,17 +54,18 @@ def completions(model: Path) -> dict:
     }
 
 
-def variety(texts: list[list[str]], length: int = 100) -> dict:
+def variety(texts: list[list[str]], length: int = 50) -> dict:
     """How much texts repeat themselves, from the first `length` tokens of each that has so many.
 
     distinct-n: different n-grams over n-grams, in a text (Li et al. 2016); `again`: the share of its tokens that end a
     4-gram which it had before (Welleck et al. 2020).
     """
     texts = [text[:length] for text in texts if len(text) >= length]
+    if not texts:
+        return {"texts": 0, "distinct1": None, "distinct2": None, "again": None}
     grams = {n: [[tuple(text[i : i + n]) for i in range(len(text) - n + 1)] for text in texts] for n in (1, 2, 4)}
-    different = {n: np.mean([len({*g}) / len(g) for g in grams[n]]) if texts else math.nan for n in grams}
-    return {"texts": len(texts), "distinct1": float(different[1]), "distinct2": float(different[2]),
-            "again": float(1 - different[4])}
+    one, two, four = (float(np.mean([len({*g}) / len(g) for g in grams[n]])) for n in grams)
+    return {"texts": len(texts), "distinct1": one, "distinct2": two, "again": 1 - four}
 
 
 def penalties(model: Path, human: list[list[str]], samples: int) -> list[dict]:
@@ -145,7 +146,7 @@ def attention(model: lstlm.LSTMLM, words: list[str], stories: list[list[int]]) -
     names = ("distance", "uniform_distance", "largest", "same_word", "uniform_same_word", "first", "uniform_first",
              "entropy", "uniform_entropy")
     story = stories[0]
-    return {"words": [words[i] for i in story[:SHOWN]], "map": looks(model, story)[:SHOWN, :SHOWN].round(4).tolist(),
+    return {"words": [words[i] for i in story[:-1][:SHOWN]], "map": looks(model, story)[:SHOWN, :SHOWN].round(4).tolist(),
             **dict(zip(names, map(float, np.mean(rows, 0)), strict=True))}
 
 

@@ -67,7 +67,8 @@ def draw_penalties(analyses: list[dict]) -> None:
             part = [row for row in rows if row["greedy"] == greedy]
             for panel, key in zip(panels, ("distinct2", "again", "loops"), strict=True):
                 label = f"{analysis['name']}, {'greedy' if greedy else 'drawn'}"
-                panel.plot([row["penalty"] for row in part], [row[key] for row in part], style, marker=".", label=label)
+                points = [(row["penalty"], row[key]) for row in part if row[key] is not None]
+                panel.plot(*zip(*points, strict=True), style, marker=".", label=label)
     human = analyses[0]["penalties"][-1]
     for panel, key, title in zip(panels, ("distinct2", "again", "loops"), ("different 2-grams", "4-grams said again",
                                                                           "texts that loop"), strict=True):

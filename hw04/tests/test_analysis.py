@@ -1,0 +1,60 @@
+"""What the report measures of texts and losses: by hand, and against what the program computes."""
+
+import math
+import sys
+from pathlib import Path
+
+import lstlm
+import numpy as np
+import pytest
+import torch
+from small import make_model, make_stories
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "report"))
+import analysis  # noqa: E402
+
+
+def test_variety_by_hand():
+    text = "a b a b a b c d".split()
+    # 8 words of 4 kinds; 2-grams ab ba ab ba ab bc cd: 4 kinds of 7; 4-grams abab baba abab babc abcd: 4 of 5
+    assert analysis.variety([text, ["short"]], 8) == {
+        "texts": 1, "distinct1": 4 / 8, "distinct2": 4 / 7, "again": pytest.approx(1 / 5)}
+    assert analysis.variety([["short"]], 8)["distinct1"] is None
+
+
+def test_averages_in_ranges_by_hand():
+    rows = analysis.averaged(np.array([1.0, 3.0, 5.0, 7.0]), np.array([1, 4, 5, 99]), (1, 5, 50, 200))
+    assert rows == [{"from": 1, "tokens": 2, "nats": 2.0}, {"from": 5, "tokens": 1, "nats": 5.0},
+                    {"from": 50, "tokens": 1, "nats": 7.0}]
+
+
+def test_losses_of_rare_words_said_before_and_not():
+    stories, counts = [[1, 5, 6, 5, 2]], np.array([0, 0, 9000, 0, 0, 10, 5000])
+    found = analysis.where_losses_are([np.array([4.0, 1.0, 2.0, 0.5])], stories, counts)
+    assert found["nats"] == 7.5 / 4
+    assert found["said_before"] == {  # 5 is rare, 6 and <eos> are not
+        "rare_new": {"tokens": 1, "nats": 4.0}, "rare_again": {"tokens": 1, "nats": 2.0},
+        "common_new": {"tokens": 2, "nats": 0.75}}
+    assert [row["nats"] for row in found["by_position"]] == [4.0, 1.0, 1.25]
+
+
+def test_attention_weights_are_those_of_the_equation():
+    model, (story,) = make_model("dot").eval(), make_stories([6], 40)
+    weights = analysis.looks(model, story)
+    assert lstlm.F.scaled_dot_product_attention is torch.nn.functional.scaled_dot_product_attention
+    plain = lstlm.LSTMLM.features(model, torch.tensor([story[:-1]]), torch.tensor([len(story) - 1]))[0]
+    hidden = plain[:, :6].detach()  # [h ; c]
+    for i in range(len(story) - 1):
+        scores = [float(hidden[i] @ hidden[j]) / math.sqrt(6) for j in range(i)]
+        total = sum(map(math.exp, scores))
+        assert weights[i, :i] == pytest.approx([math.exp(score) / total for score in scores])
+        assert not weights[i, i:].any()
+        context = sum((weights[i, j] * hidden[j] for j in range(i)), torch.zeros(6, dtype=hidden.dtype))
+        torch.testing.assert_close(plain[i, 6:].detach(), context)
+
+
+def test_what_attention_looks_at_is_averaged_over_positions():
+    model, stories = make_model("dot").eval(), make_stories([30, 12], 40)
+    found = analysis.attention(model, [str(i) for i in range(40)], stories)
+    assert len(found["words"]) == len(found["map"]) == 31
+    assert 0 < found["entropy"] <= found["uniform_entropy"] and found["largest"] > found["uniform_first"]
