@@ -145,8 +145,8 @@ def attention(model: lstlm.LSTMLM, words: list[str], stories: list[list[int]]) -
                          float(-(row[row > 0] * np.log(row[row > 0])).sum()), np.log(i)))
     names = ("distance", "uniform_distance", "largest", "same_word", "uniform_same_word", "first", "uniform_first",
              "entropy", "uniform_entropy")
-    story = stories[0]
-    return {"words": [words[i] for i in story[:-1][:SHOWN]], "map": looks(model, story)[:SHOWN, :SHOWN].round(4).tolist(),
+    shown = stories[0][: SHOWN + 1]  # the last one is a target only
+    return {"words": [words[i] for i in shown[:-1]], "map": looks(model, shown).round(4).tolist(),
             **dict(zip(names, map(float, np.mean(rows, 0)), strict=True))}
 
 

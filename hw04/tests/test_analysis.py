@@ -15,7 +15,7 @@ import analysis  # noqa: E402
 
 
 def test_variety_by_hand():
-    text = "a b a b a b c d".split()
+    text = ["a", "b", "a", "b", "a", "b", "c", "d"]
     # 8 words of 4 kinds; 2-grams ab ba ab ba ab bc cd: 4 kinds of 7; 4-grams abab baba abab babc abcd: 4 of 5
     assert analysis.variety([text, ["short"]], 8) == {
         "texts": 1, "distinct1": 4 / 8, "distinct2": 4 / 7, "again": pytest.approx(1 / 5)}
