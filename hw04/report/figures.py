@@ -15,6 +15,7 @@ import matplotlib
 matplotlib.use("svg")
 matplotlib.rcParams.update({
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
+    "figure.constrained_layout.use": True,
     "legend.frameon": False, "svg.hashsalt": "lstlm", "svg.fonttype": "path",
 })
 from matplotlib import pyplot as plt  # noqa: E402
@@ -30,7 +31,7 @@ def results(pattern: str) -> list[dict]:
 def save(figure: plt.Figure, name: str) -> None:
     """Write figures/NAME.svg, the same bytes for the same content."""
     (HERE / "figures").mkdir(exist_ok=True)
-    figure.savefig(HERE / "figures" / f"{name}.svg", bbox_inches="tight", metadata={"Date": None})
+    figure.savefig(HERE / "figures" / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)
 
 
@@ -59,7 +60,7 @@ def draw_positions(analyses: list[dict]) -> None:
 
 
 def draw_penalties(analyses: list[dict]) -> None:
-    """How varied drawn texts are under each frequency penalty, beside people's own."""
+    """How varied drawn texts are under each frequency penalty, beside that of the test stories."""
     figure, panels = plt.subplots(1, 3, figsize=(7.2, 2.5))
     for analysis in analyses:
         rows = [row for row in analysis["penalties"] if row["penalty"] is not None]
