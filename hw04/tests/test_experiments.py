@@ -1,5 +1,7 @@
 """The runner of the report's experiments, on corpora of a few stories."""
 
+import contextlib
+import io
 import json
 import sys
 from dataclasses import replace
@@ -27,6 +29,17 @@ def data(tmp_path, monkeypatch):
         (tmp_path / "tiny").mkdir(exist_ok=True)
         (tmp_path / "tiny" / f"tiny.{name}").write_text("".join(lines))
     return tmp_path
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Programs are called without a process of their own, which takes seconds to begin."""
+    def call(self, threads, *flags):
+        with contextlib.redirect_stdout(printed := io.StringIO()):
+            assert getattr(experiments, self.plan.program).main([*flags]) == 0
+        return printed.getvalue()
+
+    monkeypatch.setattr(Experiment, "call", call)
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
@@ -88,7 +101,7 @@ def test_a_failed_training_says_why(data):
         Experiment(replace(PLAN, flags="-H 1 -N 9 -a -EDim 8 -VSize 60 -E 1"), 0, data).run(1)
 
 
-def test_a_feed_forward_model_takes_the_vectors_of_the_run_named_base(data):
+def test_a_feed_forward_model_takes_the_vectors_of_the_run_named_base(data, in_process):
     Experiment(replace(PLAN, name="base"), 0, data).run(1)
     plan = Plan("small", "feed-forward", "-lstm BASE -K 2 -H 1 -N 6 -E 1 -B 4", 1, (0,), (8, 3), "fflm")
     (experiment := Experiment(plan, 0, data)).run(1)
@@ -97,7 +110,7 @@ def test_a_feed_forward_model_takes_the_vectors_of_the_run_named_base(data):
 
 
 @pytest.mark.parametrize("flags", ["", "-tie"])
-def test_the_shipped_model_is_half_as_large_and_predicts_the_same(flags, data, tmp_path):
+def test_the_shipped_model_is_half_as_large_and_predicts_the_same(flags, data, tmp_path, in_process):
     experiment = Experiment(replace(PLAN, flags=f"{PLAN.flags.replace(' 8 ', ' 64 ')} {flags}"), 0, data)
     experiment.run(1)
     experiments.ship(experiment.model, shipped := tmp_path / "shipped.pt")
