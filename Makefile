@@ -1,4 +1,4 @@
-# make demo   trains a small language model on the embedded sample and lets it talk (under 3 minutes)
+# make demo   trains a small language model on the embedded sample and lets it talk (2 to 6 minutes)
 # make test   runs the tests and the linter
 # make report   makes hw04/report.pdf from the stored results; make experiments adds those that are missing (hours;
 #               LSTLM_DATA=DIR: where tiny/ and glove.6B/ are, if not in hw04/data)

@@ -10,17 +10,15 @@ Exit status: 0; 2 when something is wrong that you can mend.
 """
 
 import argparse
-import contextlib
 import json
 import math
-import os
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
-from traces import UserError, made_with, read_text, require, run
+from traces import UserError, atomic_write, made_with, read_text, require, run
 
 HERE = Path(__file__).resolve().parent
 PARTS = {  # what is packed: how to get it when it is missing
@@ -87,19 +85,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    draft = args.o.with_name(args.o.name + ".tmp")
     try:
         check_parts(args.folder)
         args.o.parent.mkdir(parents=True, exist_ok=True)
-        pack(args.folder, draft)
-        check_archive(draft, require(args.corpus, "give another -corpus"))
-        os.replace(draft, args.o)
+        with tempfile.TemporaryDirectory() as folder:
+            draft = Path(folder) / args.o.name
+            pack(args.folder, draft)
+            check_archive(draft, require(args.corpus, "give another -corpus"))
+            atomic_write(args.o, lambda file: file.write(draft.read_bytes()))
     except (UserError, OSError) as error:
         print(f"handin.py: error: {error}", file=sys.stderr)
         return 2
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink()
     print(f"{args.o}: {args.o.stat().st_size:,} bytes, {len(PARTS)} files")
     return 0
 

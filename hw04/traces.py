@@ -11,7 +11,6 @@ Exit status: 0; 2 when something is wrong that you can mend.
 """
 
 import argparse
-import contextlib
 import hashlib
 import os
 import re
@@ -22,6 +21,9 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE / "code"))
+from lstlm import UserError, atomic_write  # noqa: E402 - found by the line above
+
 BEGINNING = ("-text", "once upon a time")
 SIX = (  # beginnings that the handout asks for, one typed line each
     "there was a girl", "one day, a bird", "there once was a boys and", "one day , a", "once upon a time , an elf",
@@ -42,10 +44,6 @@ RUNS = (  # heading, flags of lstlm.py, lines to type
     ("11. -evaluate: on valid and train, and on test",
      ("-evaluate", "-test_corpus", *(f"../data/tiny/{name}" for name in CORPORA)), ()),
 )  # fmt: skip
-
-
-class UserError(Exception):
-    """Something that the user can mend. `main` prints it as one line and exits with status 2."""
 
 
 def sha256(path: Path) -> str:
@@ -145,17 +143,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    draft = args.o.with_name(args.o.name + ".tmp")
     try:
         text = make_traces(args)
-        draft.write_text(text, encoding="utf-8")  # nobody ever sees half of it
-        os.replace(draft, args.o)
+        atomic_write(args.o, lambda file: file.write(text.encode()))
     except (UserError, OSError) as error:
         print(f"traces.py: error: {error}", file=sys.stderr)
         return 2
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink()
     print(f"{args.o}: {len(text.splitlines()):,} lines")
     return 0
 

@@ -11,7 +11,6 @@ each target token, a list of arrays, one a story in their order. A token is scor
 import argparse
 import copy
 import itertools
-import json
 import os
 import sys
 import time
@@ -24,7 +23,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "code"))
 import lstlm  # noqa: E402 - found by the line above
-from experiments import MEASURES, processor  # noqa: E402
+from experiments import MEASURES, processor, write_json  # noqa: E402
 from lstlm import LSTMLM, ROWS, UserError, pieces  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
@@ -274,7 +273,7 @@ def main(argv: list[str] | None = None) -> int:
         result = {**measure(args), "date": time.strftime("%Y-%m-%d"),
                   "machine": {"processor": processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}}
         if args.results:
-            args.results.write_text(json.dumps(result, indent=1) + "\n")
+            write_json(args.results, result)
         return 0
     except UserError as error:
         print(f"adapting.py: error: {lstlm.printable(str(error))}", file=sys.stderr)

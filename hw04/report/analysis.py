@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from adapting import nats_by_position
-from experiments import PLANS, RESULTS, Experiment
+from experiments import PLANS, RESULTS, Experiment, write_json
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "code"))
 import lstlm  # noqa: E402
@@ -68,8 +68,8 @@ def variety(texts: list[list[str]], length: int = 50) -> dict:
     return {"texts": len(texts), "distinct1": one, "distinct2": two, "again": 1 - four}
 
 
-def penalties(model: Path, human: list[list[str]], samples: int) -> list[dict]:
-    """For each frequency penalty, drawn and greedy: variety, length, how texts end; last, texts that people wrote."""
+def penalties(model: Path, real: list[list[str]], samples: int) -> list[dict]:
+    """For each frequency penalty, drawn and greedy: variety, length, how texts end; last, `real` stories."""
     rows = []
     for penalty in PENALTIES:
         for how in (("-samples", str(samples), "-seed", "0"), ("-greedy",)):
@@ -80,7 +80,7 @@ def penalties(model: Path, human: list[list[str]], samples: int) -> list[dict]:
             rows.append({"penalty": penalty, "greedy": how[0] == "-greedy", **variety(texts), "samples": len(said),
                          "eos": ends["<eos>"] / len(said), "loops": ends["a"] / len(said),
                          "tokens": float(np.mean([len(text) for text in texts])), "text": said[0]["text"][:400]})
-    return rows + [{"penalty": None, "greedy": False, **variety(human), "samples": len(human)}]
+    return rows + [{"penalty": None, "greedy": False, **variety(real), "samples": len(real)}]
 
 
 def averaged(nats: np.ndarray, keys: np.ndarray, begins: tuple[int, ...]) -> list[dict]:
@@ -179,9 +179,7 @@ def main() -> None:
         plan = next((plan for plan in PLANS if plan.name == name), None)
         if not plan or not (experiment := Experiment(plan, plan.seeds[0], args.data)).model.exists():
             parser.error(f"{name}: no trained model of that name; see: experiments.py list")
-        text = json.dumps(analyse(experiment, args.samples), indent=1)
-        lstlm.atomic_write(RESULTS / f"analysis.{experiment.model.name.removesuffix('.pt')}.json",
-                           lambda file, text=text: file.write(text.encode() + b"\n"))
+        write_json(RESULTS / f"analysis.{experiment.model.stem}.json", analyse(experiment, args.samples))
         print(f"{name}: done")
 
 

@@ -14,6 +14,9 @@ import sys
 from pathlib import Path
 
 REPORT = Path(__file__).resolve().parent
+sys.path.append(str(REPORT.parent / "code"))
+from lstlm import atomic_write  # noqa: E402 - found by the line above
+
 PDF, MADE_OF, INDEX = REPORT.parent / "report.pdf", REPORT / "made_of.txt", REPORT / "figures" / "index.json"
 
 
@@ -56,8 +59,9 @@ def main() -> int:
         raise SystemExit(f"build.py: error: no {missing.name}; pip install -r requirements-dev.txt") from None
     figures.main()
     INDEX.write_text(json.dumps(index()))
-    typst.compile(REPORT / "report.typ", output=PDF, root=REPORT)
-    MADE_OF.write_text(digests(PDF))
+    pdf = typst.compile(REPORT / "report.typ", root=REPORT)
+    atomic_write(PDF, lambda file: file.write(pdf))
+    atomic_write(MADE_OF, lambda file: file.write(digests(PDF).encode()))
     print(f"{PDF}: {PDF.stat().st_size / 1e3:.0f} kB")
     return 0
 

@@ -123,20 +123,19 @@ class Experiment:
         return part
 
     def configuration(self) -> dict:
-        """All on which the result depends, but for the machine."""
-        names = ("tiny.train.tokens.4M", "tiny.valid.tokens.200K", "tiny.test.tokens.4M")
-        digests = [lstlm.digest(self.data / "tiny" / name) for name in names]
-        return {"flags": self.plan.flags, "seed": self.seed, "stories": list(self.plan.stories), "corpora": digests}
+        """All on which the result depends, but for the machine; without the corpora where there are none."""
+        settings = {"flags": self.plan.flags, "seed": self.seed, "stories": list(self.plan.stories)}
+        if (self.data / "tiny").is_dir():
+            names = ("tiny.train.tokens.4M", "tiny.valid.tokens.200K", "tiny.test.tokens.4M")
+            settings["corpora"] = [lstlm.digest(self.data / "tiny" / name) for name in names]
+        return settings
 
     def done(self) -> dict | None:
         """The stored result, if it is of this configuration (of the corpora that are there, if any are)."""
         if not self.result.exists():
             return None
         stored = json.loads(self.result.read_text())
-        wanted = {"flags": self.plan.flags, "seed": self.seed, "stories": list(self.plan.stories)}
-        if (self.data / "tiny").is_dir():
-            wanted = self.configuration()
-        return stored if wanted.items() <= stored["configuration"].items() else None
+        return stored if self.configuration().items() <= stored["configuration"].items() else None
 
     def run(self, threads: int) -> str:
         """Train, or go on training, and evaluate; returns a line that says how it went."""
@@ -159,8 +158,7 @@ class Experiment:
                   **self.summary(records), "test": {key: test[key] for key in MEASURES},
                   "machine": {"processor": processor(), "threads": threads, "torch": torch.__version__,
                               "date": time.strftime("%Y-%m-%d")}}
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        lstlm.atomic_write(self.result, lambda file: file.write(json.dumps(record, indent=1).encode() + b"\n"))
+        write_json(self.result, record)
         minutes = (time.time() - started) / 60
         return f"{self.label}: test perplexity {test['ppl']:.2f} ({test['bpc']:.4f} bits/char), {minutes:.0f} min"
 
@@ -200,6 +198,12 @@ class Experiment:
         return {"parameters": sum(p.numel() for p in loaded.model.parameters()), "V": len(loaded.words),
                 "valid": {"nats": best["valid"], "ppl": lstlm.safe_exp(best["valid"])}, "minutes": curve[-1]["minutes"],
                 "tokens_per_s": sorted(record["tokens_per_s"] for record in points)[len(points) // 2], "curve": curve}
+
+
+def write_json(path: Path, record: dict) -> None:
+    """Write a result, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lstlm.atomic_write(path, lambda file: file.write(json.dumps(record, indent=1).encode() + b"\n"))
 
 
 def trace(model: Path) -> Path:

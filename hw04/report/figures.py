@@ -70,11 +70,11 @@ def draw_penalties(analyses: list[dict]) -> None:
                 label = f"{analysis['name']}, {'greedy' if greedy else 'drawn'}"
                 points = [(row["penalty"], row[key]) for row in part if row[key] is not None]
                 panel.plot(*zip(*points, strict=True), style, marker=".", label=label)
-    human = analyses[0]["penalties"][-1]
+    real = analyses[0]["penalties"][-1]
     for panel, key, title in zip(panels, ("distinct2", "again", "loops"), ("different 2-grams", "4-grams said again",
                                                                           "texts that loop"), strict=True):
-        if key in human:
-            panel.axhline(human[key], color="grey", linewidth=0.8, linestyle="--")
+        if key in real:
+            panel.axhline(real[key], color="grey", linewidth=0.8, linestyle="--")
         panel.set(title=title, xlabel="frequency penalty", ylim=(-0.03, 1.03))
     panels[0].legend(fontsize=6.5)
     save(figure, "penalties")
@@ -109,7 +109,7 @@ def draw_small(runs: list[dict]) -> None:
 
 
 def main() -> None:
-    runs, analyses = results("[!a]*.[0-9].json") + results("a[!n]*.[0-9].json"), results("analysis.*.json")
+    runs, analyses = [run for run in results("*.[0-9].json") if "group" in run], results("analysis.*.json")
     if main := [run for run in runs if run["group"] == "main"]:
         draw_curves(main)
     if small := [run for run in runs if run["group"] == "small"]:

@@ -9,7 +9,6 @@ nats per target token: `<eos>` and `<unk>` are targets, `<bos>` is none; it stan
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -23,7 +22,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "code"))
 import lstlm  # noqa: E402 - found by the line above
-from experiments import MEASURES, processor  # noqa: E402
+from experiments import MEASURES, processor, write_json  # noqa: E402
 from lstlm import BOS, UserError  # noqa: E402
 
 ORDERS = 2, 3, 4, 5  # of `-results`
@@ -177,7 +176,7 @@ def results(args: argparse.Namespace) -> None:
                                                           stories="auto"))
         paths = [args.data / test for test in tests]
         content[name] = {str(order): of_order(stories, words, order, paths) for order in ORDERS}
-    args.results.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(args.results, content)
 
 
 def of_order(stories: list[list[int]], words: lstlm.Loaded, order: int, paths: list[Path]) -> dict:

@@ -1,17 +1,13 @@
 """What the report measures of texts and losses: by hand, and against what the program computes."""
 
 import math
-import sys
-from pathlib import Path
 
+import analysis
 import lstlm
 import numpy as np
 import pytest
 import torch
 from small import make_model, make_stories
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "report"))
-import analysis  # noqa: E402
 
 
 def test_variety_by_hand():

@@ -3,16 +3,13 @@
 import contextlib
 import io
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import experiments
 import lstlm
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "report"))
-import experiments  # noqa: E402
-from experiments import PLANS, Experiment, Plan  # noqa: E402
+from experiments import PLANS, Experiment, Plan
 
 SAMPLE = Path(lstlm.DATA) / "sample"
 PLAN = Plan("small", "a test, of 2", "-H 1 -N 8 -EDim 8 -VSize 60 -E 1 -B 4", 1, stories=(8, 3))

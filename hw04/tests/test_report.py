@@ -2,13 +2,11 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "report"))
-import build  # noqa: E402
+import build
 
 
 def test_the_report_is_made_of_the_results_that_are_there():
