@@ -58,7 +58,7 @@ test-slow: .venv/dev
 	@.venv/bin/python -m pytest -q -m slow
 
 report: .venv/dev
-	@.venv/bin/python hw04/report/build.py
+	@.venv/bin/python hw04/report/make_report.py
 
 experiments: .venv/dev
 	@.venv/bin/python hw04/report/experiments.py run

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Make hw04/report.pdf from the stored results: figures by figures.py, then report.typ by Typst.
 
-    python build.py            # some seconds; experiments.py and the other programs here make the results
-    python build.py -check     # whether the PDF is made of the report and the results as they are now
+    python make_report.py            # some seconds; experiments.py and the other programs here make the results
+    python make_report.py -check     # whether the PDF is made of the report and the results as they are now
 
 What the PDF was made of stands in made_of.txt, a line with a digest for each file.
 """
@@ -56,7 +56,7 @@ def main() -> int:
         import figures
         import typst
     except ModuleNotFoundError as missing:
-        raise SystemExit(f"build.py: error: no {missing.name}; pip install -r requirements-dev.txt") from None
+        raise SystemExit(f"make_report.py: error: no {missing.name}; pip install -r requirements-dev.txt") from None
     figures.main()
     INDEX.write_text(json.dumps(index()))
     pdf = typst.compile(REPORT / "report.typ", root=REPORT)
