@@ -68,6 +68,7 @@ UNK, BOS, EOS = range(3)
 HW04 = Path(__file__).resolve().parent.parent
 DATA = HW04 / "data"
 ROWS = 512  # stories x positions that evaluation and reading compute at a time, with the state carried over
+STRETCH = 2048  # tokens of a `-stories stream` that training reads with the state carried over
 ROUNDS = 20  # of -continue
 TOKENIZERS = ("words", "bpe")
 ATTENTION = ("dot", "bilinear", "additive")
@@ -182,8 +183,12 @@ def read_text(path: str | Path) -> str:
 def split_stories(text: str, how: str = "auto") -> list[str]:
     """Cut a corpus into stories at `eos` marks, at WikiText `article` headings, or at each `line`.
 
-    `auto` takes the first of the three that the text has. Raises ValueError if it lacks the marks asked for.
+    `auto` takes the first of the three that the text has. `stream` makes one story of all lines, with an `<eos>` at the
+    end of each, as published figures for WikiText-2 have it (Merity et al. 2018). Raises ValueError if the text lacks
+    the marks asked for.
     """
+    if how == "stream":
+        return [" <eos> ".join(text.removesuffix("\n").split("\n"))]
     if how in ("auto", "eos") and END_OF_STORY.search(text):
         return END_OF_STORY.split(text)
     if how in ("auto", "article") and ARTICLE.search(text):
@@ -391,6 +396,11 @@ def tokenize_corpus(
 
 
 # ---- Minibatches ----------------------------------------------------------------------------------------------------
+
+
+def stretches(stream: list[int], length: int) -> list[list[int]]:
+    """Cut the ids of a stream into stories of `length` targets, each begun by the last token of the one before."""
+    return [stream[i : i + length + 1] for i in range(0, len(stream) - 1, length)]
 
 
 def collate_stories(stories: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
@@ -1132,12 +1142,15 @@ def train_here(args: argparse.Namespace) -> None:
         print(SEES_AHEAD)
     stories, valid = (tokenize_corpus(path, token2idx, args.stories, config.cased, pieces)
                       for path in (args.train_corpus, args.valid_corpus))
+    if args.stories == "stream":  # of which no minibatch can be made
+        stories = stretches(stories[0], STRETCH)
     model = config.build(embeddings, precision).to(device)
     facts = describe_training(args, precision, sample)
     facts["pieces"] = hashlib.sha256(pieces.text.encode()).hexdigest()[:16] if pieces else ""
     run = Run(args, model, config, list(token2idx), facts, pieces)
     tokens = sum(len(story) - 1 for story in stories)
-    print(f"{len(stories):,} stories, {tokens:,} target tokens; valid {sum(len(s) - 1 for s in valid):,}; "
+    kind = "stretches" if args.stories == "stream" else "stories"
+    print(f"{len(stories):,} {kind}, {tokens:,} target tokens; valid {sum(len(s) - 1 for s in valid):,}; "
           f"{sum(p.numel() for p in model.parameters()):,} parameters on {device} in {precision}".replace("torch.", ""))
     optimise(run, stories, valid, tokens)
     if run.best == math.inf:
@@ -1871,7 +1884,7 @@ def score_corpus(loaded: "Loaded", path: Path, how: str, batch_size: int, loss=c
     seconds = time.perf_counter() - started
     unknown = [word for story in tokens for word in story if word not in loaded.token2idx or word == SPECIAL[UNK]]
     tokens = sum(len(story) - 1 for story in ids)
-    characters = sum(len(" ".join(story)) + 1 for story in stories)
+    characters = sum(len(re.sub(" ?<eos> ?", "\n", " ".join(story))) + 1 for story in stories)
     bits = nats * tokens / math.log(2) + math.log2(27) * sum(map(len, unknown))
     return {"mode": "evaluate", "corpus": str(path), "nats": nats, "ppl": safe_exp(nats), "bpc": bits / characters,
             "n_tokens": tokens, "unk_share": len(unknown) / tokens, "tokens_per_s": round(tokens / seconds, 1)}
@@ -2406,8 +2419,9 @@ def add_model_and_file_flags(p: Parser) -> None:
     add("-train_corpus", **path, help=f"(default {CORPORA['tiny'][0]}, where that is missing {CORPORA['sample'][0]})")
     add("-valid_corpus", **path, help=f"(default {CORPORA['tiny'][1]}, likewise {CORPORA['sample'][1]})")
     add("-test_corpus", **path, nargs="+", help="what -evaluate measures (default the valid and the train corpus)")
-    add("-stories", choices=("auto", "line", "eos", "article"), default="auto", help="they end with the line, at <eos> "
-        "or <|endoftext|>, before a ' = Title = ' (default auto: what the file has)")
+    add("-stories", choices=("auto", "line", "eos", "article", "stream"), default="auto", help="they end with the "
+        "line, at <eos> or <|endoftext|>, before a ' = Title = '; stream: all is one, with <eos> for a line's end "
+        "(default auto: what the file has)")
     add("-trace", type=Path, metavar="FILE", help="add what is typed and printed to this file (default none)")
     add("-json", action="store_true", help="print one JSON object a line (default text for people)")
     add = p.add_argument_group("machine").add_argument

@@ -66,6 +66,7 @@ PLANS = [
     Plan("main", "handout", "-H 2 -N 512 -E 1 -EDim 100", 70),
     Plan("main", "handout-attention", "-H 2 -N 512 -E 1 -EDim 100 -a", 50),
     Plan("main", "strong", "-preset strong -E 1 -valid_every 500", 60),
+    Plan("main", "handout, 5 epochs", "-H 2 -N 512 -E 5 -EDim 100", 110),
     small("base", seeds=(0, 1, 2)),
     Plan("small", "feed-forward", "-lstm BASE -K 5 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
     Plan("small", "feed-forward, 3", "-lstm BASE -K 3 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
@@ -98,6 +99,8 @@ PLANS = [
     small("EDim 200", vectors="-EDim 200"),
     small("4 epochs", epochs=4, minutes=20),
     small("4 epochs, dropout", "-dropout 0.2", epochs=4, minutes=20),
+    small("4 epochs, tie, dropout", "-tie -dropout 0.2", vectors="-EDim 256", epochs=4, minutes=20),
+    small("4 epochs, tie, locked", "-tie -dropout 0.2 -locked", vectors="-EDim 256", epochs=4, minutes=20),
 ]
 
 

@@ -120,6 +120,33 @@ def test_bits_per_character_by_hand(call, folder, tmp_path):
     assert "not comparable" in call("-evaluate", "-model", folder / "m.pt", "-test_corpus", corpus).stdout
 
 
+def test_a_stream_is_one_story_of_all_lines(call, folder, corpora, tmp_path):
+    words = [*(folder / "valid.tokens").read_text().replace("\n", " <eos> ").split()]
+    row = json.loads(call("-evaluate", "-model", folder / "m.pt", "-test_corpus", folder / "valid.tokens", "-json",
+                          "-stories", "stream").stdout)
+    loaded = lstlm.load_model(lstlm.parse_args(["-evaluate", "-model", str(folder / "m.pt")]))
+    ids = torch.tensor([lstlm.BOS, *(loaded.token2idx.get(word, lstlm.UNK) for word in words)])
+    with torch.no_grad():  # at one go, from the first token to the last, without a cut or a new state
+        logits = loaded.model(ids[None, :-1], torch.tensor([len(words)]))
+    assert row["n_tokens"] == len(words)
+    assert row["nats"] == pytest.approx(float(torch.nn.functional.cross_entropy(logits[0], ids[1:])), rel=1e-4)
+    unknown = sum(len(word) for word in words if word not in loaded.token2idx)
+    bits = row["nats"] * len(words) / 0.6931471805599453 + unknown * 4.754887502163469
+    assert row["bpc"] == pytest.approx(bits / len((folder / "valid.tokens").read_text()))
+
+
+def test_training_reads_a_stream_in_stretches(call, folder, corpora, tmp_path):
+    assert lstlm.stretches([1, 5, 6, 7, 8, 2], 2) == [[1, 5, 6], [6, 7, 8], [8, 2]]
+    done = call("-train", *corpora, "-stories", "stream", "-E", "1", "-H", "1", "-N", "8", "-EDim", "4", "-B", "4",
+                "-bptt", "512", "-model", tmp_path / "m.pt")
+    count = len((folder / "train.tokens").read_text().replace("\n", " <eos> ").split())
+    assert f"{-(-count // lstlm.STRETCH)} stretches, {count:,} target tokens" in done.stdout
+    model = torch.load(tmp_path / "m.pt", weights_only=True)
+    row = json.loads(call("-evaluate", "-model", tmp_path / "m.pt", "-test_corpus", folder / "valid.tokens", "-json",
+                          "-stories", "stream").stdout)
+    assert row["nats"] == pytest.approx(model["facts"]["valid_nats"], abs=1e-3)
+
+
 def test_use_through_a_pipe(folder):
     typed = "once upon a\nthe zyzzybird\n\n:fp 9\n:help\n:quit\nno\n"
     done = run("-use", "-greedy", "-model", folder / "m.pt", text=typed)

@@ -37,6 +37,7 @@ def write(tmp_path):
         ("<bos> a <eos> <bos> b <eos>", "auto", [["a"], ["b"]]),
         ("a <eos> b\nc", "line", [["a", "<eos>", "b"], ["c"]]),
         ("a.<eos> b\nc", "auto", [["a.<eos>", "b"], ["c"]]),  # no token of its own
+        (" \nA B\n\nc\n", "stream", [["<eos>", "a", "b", "<eos>", "<eos>", "c"]]),  # a blank line has an <eos> too
         ("\ufeffa b", "auto", [["a", "b"]]),
         (WIKI, "line", None),
         (WIKI, "auto", [FIRST.split(), SECOND.split()]),

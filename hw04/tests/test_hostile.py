@@ -125,7 +125,7 @@ CORPORA = BYTES | GOOD.map(lambda words: " ".join(["x", *words]).encode())
 def corpora(draw, lab: Lab) -> Case:
     """A training on any bytes, then a look at its model."""
     flags = draw(st.sampled_from([[], ["-a"], ["-cased"], ["-cell", "gru"], ["-bptt", "1"], ["-precision", "bf16"]]))
-    how = draw(st.sampled_from(["auto", "auto", "line", "eos", "article"]))
+    how = draw(st.sampled_from(["auto", "auto", "line", "eos", "article", "stream"]))
     files = {"train": draw(CORPORA), "valid": draw(CORPORA)}
     if draw(st.booleans()):
         return Case(["-evaluate", "-model", "@m.pt", "-test_corpus", "@valid", "-stories", how], files)
