@@ -2383,7 +2383,7 @@ def make_parser() -> Parser:
 
 # What `-preset` sets, for flags that are not given. strong: word vectors that are the output layer too save nearly half
 # of the parameters, and small minibatches make more steps of the same stories.
-PRESETS = {"strong": {"tie": True, "EDim": 256, "B": 8, "lr": 3e-3}}
+PRESETS = {"strong": {"tie": True, "EDim": 512, "dropout": 0.2, "B": 16, "lr": 3e-3}}
 
 
 def add_model_and_file_flags(p: Parser) -> None:

@@ -4,6 +4,7 @@
     python experiments.py list                        # what is planned, what is done, and the minutes of both
     python experiments.py run -data DIR [NAME ...]    # train and evaluate what is missing, one after the other
     python experiments.py run -jobs 2                 # as many at a time; each on its share of the threads
+    python experiments.py tune lstm                   # Optuna's search for good settings; see tuning.py
     python experiments.py ship strong                 # the model of this run becomes code/lm_model.pt, in 16 bits
 
 DIR holds `tiny/` with the three TinyStories files and `glove.6B/`, as hw04/data/README.md says. Models, logs and cut
@@ -65,8 +66,9 @@ GLOVE = "-embeddings_file GLOVE"
 PLANS = [
     Plan("main", "handout", "-H 2 -N 512 -E 1 -EDim 100", 70),
     Plan("main", "handout-attention", "-H 2 -N 512 -E 1 -EDim 100 -a", 50),
-    Plan("main", "strong", "-preset strong -E 1 -valid_every 500", 60),
     Plan("main", "handout, 5 epochs", "-H 2 -N 512 -E 5 -EDim 100", 110),
+    Plan("main", "tied, 1 epoch", "-tie -EDim 256 -B 8 -lr 0.003 -E 1 -valid_every 500", 60),
+    Plan("main", "strong", "-preset strong -E 5", 120),
     small("base", seeds=(0, 1, 2)),
     Plan("small", "feed-forward", "-lstm BASE -K 5 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
     Plan("small", "feed-forward, 3", "-lstm BASE -K 3 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
@@ -100,7 +102,6 @@ PLANS = [
     small("4 epochs", epochs=4, minutes=20),
     small("4 epochs, dropout", "-dropout 0.2", epochs=4, minutes=20),
     small("4 epochs, tie, dropout", "-tie -dropout 0.2", vectors="-EDim 256", epochs=4, minutes=20),
-    small("4 epochs, tie, locked", "-tie -dropout 0.2 -locked", vectors="-EDim 256", epochs=4, minutes=20),
 ]
 
 
@@ -251,6 +252,10 @@ def show(experiments: list[Experiment]) -> None:
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["tune"]:
+        import tuning
+
+        return tuning.main(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("list", "run", "ship"))
     parser.add_argument("names", nargs="*", metavar="NAME", help="of runs or of groups of them (default all)")

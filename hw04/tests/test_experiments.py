@@ -57,7 +57,8 @@ def test_a_run_is_stored_once_and_done_anew_when_its_configuration_changes(data,
     assert experiment.done() is None
     experiment.run(1)
     result = experiment.done()
-    loaded = lstlm.load_model(lstlm.parse_args(["-evaluate", "-model", str(experiment.model)]))
+    precision = lstlm.choose_precision("auto", lstlm.choose_device("cpu"))
+    loaded = lstlm.load_model(lstlm.parse_args(["-evaluate", "-model", str(experiment.model)]), precision)
     test = lstlm.score_corpus(loaded, data / "tiny" / "tiny.test.tokens.4M", "auto", 32)
     assert result["test"]["nats"] == pytest.approx(test["nats"], rel=1e-6)
     assert result["parameters"] == sum(p.numel() for p in loaded.model.parameters())

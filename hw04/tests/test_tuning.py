@@ -1,0 +1,76 @@
+"""The search for good settings: it goes on where it was, prunes, and is judged on stories that it never saw."""
+
+import json
+
+import experiments
+import optuna
+import pytest
+import tuning
+from test_experiments import data  # noqa: F401 - a fixture
+
+
+@pytest.fixture
+def few(data, monkeypatch):  # noqa: F811
+    """Few stories and small models, so that a trial is a second."""
+    monkeypatch.setattr(tuning, "CUT", (8, 3))
+    monkeypatch.setitem(tuning.SEARCHES, "lstm", ("lstlm", lambda trial: (
+        f"-VSize 60 -H 1 -N 8 -EDim {8 * trial.suggest_int('EDim', 1, 2)} -E 1 -B {trial.suggest_int('B', 2, 4)}")))
+    return data
+
+
+def trial_with(value: float):
+    """A trial of which every number is as near `value` (0 to 1) in its range as it can be."""
+    class Fixed:
+        def suggest_int(self, name, low, high, step=1):
+            return low + round(value * (high - low) / step) * step
+
+        def suggest_float(self, name, low, high, **_):
+            return low + value * (high - low)
+
+        def suggest_categorical(self, name, choices):
+            return choices[round(value * (len(choices) - 1))]
+    return Fixed()
+
+
+@pytest.mark.parametrize("name", tuning.SEARCHES)
+@pytest.mark.parametrize("value", [0, 0.3, 1])
+def test_every_point_is_a_command_line_of_its_program(name, value, tmp_path):
+    program, flags_of = tuning.SEARCHES[name]
+    flags = ["-train", "-seed", "0", *flags_of(trial_with(value)).replace("BASE", "m.pt").split()]
+    assert getattr(experiments, program).parse_args(flags).B in (4, 8, 16, 32)
+
+
+def test_a_search_goes_on_and_keeps_the_best(few):
+    first = tuning.search("lstm", few, 2, 1)
+    again = tuning.search("lstm", few, 3, 1)
+    assert [row["number"] for row in again["trials"]] == [0, 1, 2]
+    assert again["trials"][:2] == first["trials"]
+    best = min(again["trials"], key=lambda row: row["valid_nats"])
+    assert {key: again["best"][key] for key in best} == best
+    assert 1 < again["best"]["test"]["ppl"] < 60 and best["parameters"] > 60 * 8
+    assert json.loads((experiments.RESULTS / "tune-lstm.json").read_text()) == again
+
+
+def test_too_large_a_model_is_no_trial(few, monkeypatch):
+    monkeypatch.setattr(tuning, "PARAMETERS", 100)
+    record = tuning.search("lstm", few, 1, 1)
+    assert [row["state"] for row in record["trials"]] == ["pruned"] and "best" not in record
+    assert not list(experiments.BUILD.glob("tune-lstm-0*"))
+
+
+def test_a_hopeless_trial_is_pruned(few, monkeypatch):
+    class Hopeless(optuna.pruners.BasePruner):
+        def prune(self, study, trial):
+            return trial.number == 1
+
+    monkeypatch.setattr(optuna.pruners, "MedianPruner", lambda **_: Hopeless())
+    record = tuning.search("lstm", few, 2, 1)
+    assert [row["state"] for row in record["trials"]] == ["complete", "pruned"]
+    assert record["best"]["number"] == 0
+
+
+def test_a_training_that_fails_is_told(few, monkeypatch):
+    flags_of = lambda trial: f"-H 0 -B {trial.suggest_int('B', 1, 1)}"  # noqa: E731
+    monkeypatch.setitem(tuning.SEARCHES, "lstm", ("lstlm", flags_of))
+    with pytest.raises(RuntimeError, match="exit status 2: .*-H 0"):
+        tuning.search("lstm", few, 1, 1)
