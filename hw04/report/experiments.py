@@ -7,10 +7,10 @@
     python experiments.py tune lstm                   # Optuna's search for good settings; see tuning.py
     python experiments.py ship strong                 # the model of this run becomes code/lm_model.pt, in 16 bits
 
-DIR holds `tiny/` with the three TinyStories files and `glove.6B/`, as hw04/data/README.md says. Models, logs and cut
-corpora go to build/experiments, results to hw04/report/results/NAME.SEED.json. A result is that of its configuration:
-flags, seed, cuts and the digests of the corpora; when one of these changes the run is done anew. Ctrl-C stops; the same
-command goes on from the last step.
+DIR holds `tiny/` with the three TinyStories files, `wiki/` with those of WikiText-2, and `glove.6B/`, as
+hw04/data/README.md says. Models, logs and cut corpora go to build/experiments, results to
+hw04/report/results/NAME.SEED.json. A result is that of its configuration: flags, seed, cuts and the digests of the
+corpora; when one of these changes the run is done anew. Ctrl-C stops; the same command goes on from the last step.
 """
 
 import argparse
@@ -18,12 +18,13 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 REPORT = Path(__file__).resolve().parent
@@ -49,8 +50,12 @@ class Plan:
     seeds: tuple[int, ...] = (0,)
     stories: tuple[int, int] = (0, 0)
     program: str = "lstlm"
+    backward: bool = False  # each story from its end
+    text: str = "tiny"
 
 
+CORPORA = {"tiny": {"train": "tiny.train.tokens.4M", "valid": "tiny.valid.tokens.200K", "test": "tiny.test.tokens.4M"},
+           "wiki": {part: f"wiki.{part}.tokens" for part in ("train", "valid", "test")}}
 MEASURES = ("nats", "ppl", "bpc", "n_tokens", "unk_share")
 CUT = (3000, 300)
 
@@ -69,6 +74,10 @@ PLANS = [
     Plan("main", "handout, 5 epochs", "-H 2 -N 512 -E 5 -EDim 100", 110),
     Plan("main", "tied, 1 epoch", "-tie -EDim 256 -B 8 -lr 0.003 -E 1 -valid_every 500", 60),
     Plan("main", "strong", "-preset strong -E 5", 120),
+    Plan("wiki", "wikitext", "-H 2 -N 512 -EDim 100 -E 5", 70, text="wiki"),
+    Plan("wiki", "wikitext, strong", "-preset strong -E 5", 80, text="wiki"),
+    Plan("wiki", "wikitext, stream", "-preset strong -EDim 256 -VSize 40000 -cased -stories stream -E 5 -B 8", 150,
+         text="wiki"),
     small("base", seeds=(0, 1, 2)),
     Plan("small", "feed-forward", "-lstm BASE -K 5 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
     Plan("small", "feed-forward, 3", "-lstm BASE -K 3 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
@@ -89,6 +98,7 @@ PLANS = [
     small("positions", "-positions", seeds=(0, 1)),
     small("pieces", "-tokenizer bpe", seeds=(0, 1)),
     small("bidirectional", "-bidirectional"),
+    replace(small("backward"), backward=True),
     small("cosine", "-schedule cosine"),
     small("dropout", "-dropout 0.2"),
     small("locked dropout", "-dropout 0.2 -locked"),
@@ -114,24 +124,28 @@ class Experiment:
         stem = plan.name.replace(",", "").replace(" ", "-")
         self.result, self.model = RESULTS / f"{stem}.{seed}.json", BUILD / f"{stem}.{seed}.pt"
 
-    def corpus(self, name: str, stories: int) -> Path:
-        """A corpus file of the TinyStories; of its first so many stories only, if not 0."""
-        whole = self.data / "tiny" / name
-        if not stories:
+    def corpus(self, part: str, stories: int) -> Path:
+        """The file of a part of the text; its first so many stories only, if not 0, and backward if so planned."""
+        name = CORPORA[self.plan.text][part]
+        whole = self.data / self.plan.text / name
+        if not (stories or self.plan.backward):
             return whole
-        part = BUILD / "tiny" / f"{name}.{stories}"
-        if not part.exists():
-            part.parent.mkdir(parents=True, exist_ok=True)
-            lines = whole.read_text().splitlines(keepends=True)[:stories]  # a story is a line
-            lstlm.atomic_write(part, lambda file: file.write("".join(lines).encode()))
-        return part
+        made = BUILD / "tiny" / f"{name}.{stories}{'.backward' * self.plan.backward}"
+        if not made.exists():
+            made.parent.mkdir(parents=True, exist_ok=True)
+            lines = whole.read_text().splitlines()[: stories or None]  # a story is a line
+            if self.plan.backward:
+                lines = [" ".join(line.split()[::-1]) for line in lines]
+            lstlm.atomic_write(made, lambda file: file.write("".join(line + "\n" for line in lines).encode()))
+        return made
 
     def configuration(self) -> dict:
         """All on which the result depends, but for the machine; without the corpora where there are none."""
         settings = {"flags": self.plan.flags, "seed": self.seed, "stories": list(self.plan.stories)}
-        if (self.data / "tiny").is_dir():
-            names = ("tiny.train.tokens.4M", "tiny.valid.tokens.200K", "tiny.test.tokens.4M")
-            settings["corpora"] = [lstlm.digest(self.data / "tiny" / name) for name in names]
+        if self.plan.backward:
+            settings["backward"] = True
+        if (folder := self.data / self.plan.text).is_dir():
+            settings["corpora"] = [lstlm.digest(folder / name) for name in CORPORA[self.plan.text].values()]
         return settings
 
     def done(self) -> dict | None:
@@ -155,16 +169,22 @@ class Experiment:
         started = time.time()
         if not (begun and self.model.exists() and not state.exists()):
             self.call(threads, *self.training_flags(), *["-resume"][: state.exists()])
-        test = json.loads(self.call(threads, "-evaluate", "-json", "-model", str(self.model), "-test_corpus",
-                                     str(self.corpus("tiny.test.tokens.4M", 0))).splitlines()[-1])
+        test = self.figures(threads)
         records = [json.loads(line) for line in log.read_text().splitlines()]
         record = {"name": self.plan.name, "group": self.plan.group, "configuration": configuration,
                   **self.summary(records), "test": {key: test[key] for key in MEASURES},
                   "machine": {"processor": processor(), "threads": threads, "torch": torch.__version__,
+                              "precision": records[0]["precision"].removeprefix("torch."),
                               "date": time.strftime("%Y-%m-%d")}}
         write_json(self.result, record)
         minutes = (time.time() - started) / 60
         return f"{self.label}: test perplexity {test['ppl']:.2f} ({test['bpc']:.4f} bits/char), {minutes:.0f} min"
+
+    def figures(self, threads: int) -> dict:
+        """What `-evaluate` prints of the model and the test corpus."""
+        how = re.findall(r"-stories \w+", self.plan.flags)
+        return json.loads(self.call(threads, "-evaluate", "-json", "-model", str(self.model), *" ".join(how).split(),
+                                    "-test_corpus", str(self.corpus("test", 0))).splitlines()[-1])
 
     def training_flags(self) -> list[str]:
         """The command line of `-train`."""
@@ -173,8 +193,8 @@ class Experiment:
         traced = ["-trace", str(trace(self.model))] if self.plan.program == "lstlm" else []
         train, valid = self.plan.stories
         return ["-train", *flags, "-seed", str(self.seed), "-model", str(self.model), *traced,
-                "-train_corpus", str(self.corpus("tiny.train.tokens.4M", train)),
-                "-valid_corpus", str(self.corpus("tiny.valid.tokens.200K", valid))]
+                "-train_corpus", str(self.corpus("train", train)),
+                "-valid_corpus", str(self.corpus("valid", valid))]
 
     def call(self, threads: int, *flags: str) -> str:
         """What the program prints. Raises SystemExit with its last words if it fails."""
@@ -260,7 +280,7 @@ def main() -> None:
     parser.add_argument("what", choices=("list", "run", "ship"))
     parser.add_argument("names", nargs="*", metavar="NAME", help="of runs or of groups of them (default all)")
     parser.add_argument("-data", type=Path, default=Path(os.environ.get("LSTLM_DATA", lstlm.DATA)),
-                        help="the folder with tiny/ and glove.6B/ (default $LSTLM_DATA, else hw04/data)")
+                        help="the folder with tiny/, wiki/ and glove.6B/ (default $LSTLM_DATA, else hw04/data)")
     parser.add_argument("-jobs", type=int, default=1, help="trainings at a time (default 1)")
     parser.add_argument("-first", action="store_true", help="only the first seed of each run (default all)")
     args = parser.parse_intermixed_args()
@@ -275,9 +295,10 @@ def main() -> None:
         if len(args.names) != 1 or not experiments[0].model.exists():
             parser.error("ship needs the name of one run whose model is in build/experiments")
         return ship(experiments[0].model, REPORT.parent / "code" / "lm_model.pt")
-    if not (args.data / "tiny" / "tiny.train.tokens.4M").exists():
-        parser.error(f"{args.data}/tiny: no TinyStories; get them with hw04/data/get_data.py, or give -data")
     missing = [experiment for experiment in experiments if not experiment.done()]
+    for text in {experiment.plan.text for experiment in missing}:
+        if not (args.data / text / CORPORA[text]["train"]).exists():
+            parser.error(f"{args.data / text}: no corpora; get them with hw04/data/get_data.py {text}, or give -data")
     threads = max(1, torch.get_num_threads() // args.jobs)
     with ThreadPoolExecutor(args.jobs) as pool:
         for line in pool.map(lambda experiment: experiment.run(threads), missing):

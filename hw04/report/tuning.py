@@ -74,7 +74,7 @@ def objective(trial, name: str, data: Path, threads: int) -> float:
     program, flags_of = SEARCHES[name]
     experiment = experiment_of(name, trial.number, program, flags_of(trial), data)
     remove(experiment)  # what a trial of the same number left, if the search was begun anew
-    stories = sum(1 for _ in experiment.corpus("tiny.train.tokens.4M", CUT[0]).open())
+    stories = sum(1 for _ in experiment.corpus("train", CUT[0]).open())
     batch = trial.params["B"]
     every = max(1, -(-stories // batch) // REPORTS)
     command = [sys.executable, str(experiments.REPORT.parent / "code" / f"{program}.py"), *experiment.training_flags(),
@@ -157,9 +157,7 @@ def store(name: str, study, data: Path, test: bool = False) -> dict:
     if test and done:
         best = min(done, key=lambda row: row["valid_nats"])
         experiment = experiment_of(name, best["number"], SEARCHES[name][0], "", data)
-        printed = experiment.call(torch.get_num_threads(), "-evaluate", "-json", "-model", str(experiment.model),
-                                  "-test_corpus", str(experiment.corpus("tiny.test.tokens.4M", 0)))
-        figures = json.loads(printed.splitlines()[-1])
+        figures = experiment.figures(torch.get_num_threads())
         record["best"] = {**best, "test": {key: figures[key] for key in experiments.MEASURES}}
     write_json(experiments.RESULTS / f"tune-{name}.json", record)
     return record

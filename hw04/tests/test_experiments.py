@@ -41,7 +41,8 @@ def in_process(monkeypatch):
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
 def test_every_plan_is_a_command_line_of_its_program(plan, tmp_path):
-    experiment, program = Experiment(replace(plan, stories=(0, 0)), 0, tmp_path), getattr(experiments, plan.program)
+    experiment = Experiment(replace(plan, stories=(0, 0), backward=False), 0, tmp_path)
+    program = getattr(experiments, plan.program)
     args = program.parse_args(experiment.training_flags())
     assert args.run is program.train and args.seed == 0
 
@@ -63,6 +64,7 @@ def test_a_run_is_stored_once_and_done_anew_when_its_configuration_changes(data,
     assert result["test"]["nats"] == pytest.approx(test["nats"], rel=1e-6)
     assert result["parameters"] == sum(p.numel() for p in loaded.model.parameters())
     assert [point["step"] for point in result["curve"]] == [2] and result["configuration"]["stories"] == [8, 3]
+    assert result["machine"]["precision"] == str(precision).removeprefix("torch.")
     assert json.loads(experiment.result.read_text()) == result
     for other in (replace(PLAN, flags=PLAN.flags + " -lr 0.001"), replace(PLAN, stories=(7, 3))):
         assert Experiment(other, 0, data).done() is None
@@ -118,3 +120,24 @@ def test_the_shipped_model_is_half_as_large_and_predicts_the_same(flags, data, t
     nats = [lstlm.score_corpus(lstlm.load_model(lstlm.parse_args(["-evaluate", "-model", str(path)])), test, "auto",
                                32)["nats"] for path in (experiment.model, shipped)]
     assert nats[1] == pytest.approx(nats[0], abs=1e-3)
+
+
+def test_a_backward_corpus_has_each_story_from_its_end(data):
+    experiment = Experiment(replace(PLAN, backward=True), 0, data)
+    for stories in (0, 3):
+        lines = (data / "tiny" / "tiny.valid.tokens.200K").read_text().splitlines()[: stories or None]
+        backward = experiment.corpus("valid", stories).read_text().splitlines()
+        assert [line.split()[::-1] for line in backward] == [line.split() for line in lines] and backward != lines
+    assert experiment.configuration() == {**Experiment(PLAN, 0, data).configuration(), "backward": True}
+
+
+def test_wikitext_is_a_plan_like_others(data, in_process):
+    (data / "wiki").mkdir()
+    for part in ("train", "valid", "test"):
+        (data / "wiki" / f"wiki.{part}.tokens").write_text(" \n = A B = \n \n c A d b . \n" * 3)
+    plan = replace(PLAN, flags="-H 1 -N 4 -EDim 4 -VSize 9 -E 1 -cased -stories stream", stories=(0, 0), text="wiki")
+    experiment = Experiment(plan, 0, data)
+    experiment.run(1)
+    result = experiment.done()
+    assert result["V"] == 3 + 7 and result["test"]["n_tokens"] == 3 * (9 + 4)
+    assert result["configuration"]["corpora"] == [lstlm.digest(data / "wiki" / "wiki.train.tokens")] * 3
