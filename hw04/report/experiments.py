@@ -216,11 +216,14 @@ class Experiment:
         for before, record in zip([{"seconds": 0}, *points], points, strict=False):  # a resumed run counts from 0
             gone = record["seconds"] - before["seconds"]
             seconds.append(seconds[-1] + (gone if gone > 0 else record["seconds"]))
-        curve = [{"step": record["step"], "minutes": round(at / 60, 2), "train": record["train_nats"],
-                  "valid": record["valid_nats"]} for record, at in zip(points, seconds[1:], strict=True)]
+        curve = [{"epoch": record["epoch"], "step": record["step"], "minutes": round(at / 60, 2),
+                  "train": record["train_nats"], "valid": record["valid_nats"]}
+                 for record, at in zip(points, seconds[1:], strict=True)]
         best = min(curve, key=lambda point: point["valid"])
+        said = trace(self.model).exists() and re.search(r"([\d,]+) target tokens", trace(self.model).read_text())
         return {"parameters": sum(p.numel() for p in loaded.model.parameters()), "V": len(loaded.words),
                 "valid": {"nats": best["valid"], "ppl": lstlm.safe_exp(best["valid"])}, "minutes": curve[-1]["minutes"],
+                "train_tokens": int(said[1].replace(",", "")) if said else None,
                 "tokens_per_s": sorted(record["tokens_per_s"] for record in points)[len(points) // 2], "curve": curve}
 
 

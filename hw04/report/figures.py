@@ -35,16 +35,35 @@ def save(figure: plt.Figure, name: str) -> None:
     plt.close(figure)
 
 
-def draw_curves(main: list[dict]) -> None:
-    """Valid perplexity against minutes, of the runs of the main group."""
-    figure, axes = plt.subplots(figsize=(6, 3.2))
-    for run in main:
-        axes.plot([point["minutes"] for point in run["curve"]], [point["valid"] for point in run["curve"]], marker=".",
-                  label=f"{run['name']}, {run['parameters'] / 1e6:.1f} M parameters")
+def pace(run: dict, tokens_per_s: float | None = None) -> list[float]:
+    """The minutes after which each point of a run's curve is reached at a rate, by default the run's median one.
+
+    Not the minutes that went by: programs beside it, and pauses for measurements, are not the model's doing.
+    """
+    last = run["curve"][-1]
+    tokens = run["train_tokens"] * last["epoch"] / last["step"]  # of a minibatch, on average
+    return [point["step"] * tokens / (tokens_per_s or run["tokens_per_s"]) / 60 for point in run["curve"]]
+
+
+def draw_curves(main: list[dict], bench: list[dict]) -> None:
+    """Valid perplexity against minutes, of the main runs; the handout's setting at a textbook's rates too."""
+    figure, axes = plt.subplots(figsize=(6.4, 3.4))
+    for place, run in enumerate(main):
+        losses = [point["valid"] for point in run["curve"]]
+        label = f"{run['name']}, {run['parameters'] / 1e6:.1f} M parameters"
+        axes.plot(pace(run), losses, color=f"C{place}", marker=".", label=label)
+        for row in bench if run["name"] == "handout, 5 epochs" else ():
+            if row["args"][1:3] in (["-layout", "packed"], ["-layout", "padded"]) and "-similar" not in row["args"]:
+                way = row["args"][2]
+                axes.plot(pace(run, row["tokens_per_s"]), losses, color="grey", marker=".",
+                          linestyle={"packed": ":", "padded": "--"}[way], label=f"the same, a textbook's loop, {way}")
     ticks = (8, 9, 10, 12, 14, 17, 20, 25, 30, 40)
     axes.set_yticks([math.log(tick) for tick in ticks], labels=ticks)
-    axes.set(xlabel="minutes of training on one core", ylabel="valid perplexity")
-    axes.legend()
+    minutes = (2, 5, 10, 30, 60, 120, 300, 900)
+    axes.set(xlabel="minutes (ours on one core, the textbook's on two)", ylabel="valid perplexity", xscale="log")
+    axes.set_xticks(minutes, labels=minutes)
+    axes.minorticks_off()
+    axes.legend(fontsize=7.5)
     save(figure, "curves")
 
 
@@ -110,8 +129,9 @@ def draw_small(runs: list[dict]) -> None:
 
 def main() -> None:
     runs, analyses = [run for run in results("*.[0-9].json") if "group" in run], results("analysis.*.json")
-    if main := [run for run in runs if run["group"] == "main"]:
-        draw_curves(main)
+    bench = [row for record in results("bench.json") for row in record["runs"]]
+    if main := [run for run in runs if run["group"] == "main" and run.get("train_tokens")]:
+        draw_curves(main, bench)
     if small := [run for run in runs if run["group"] == "small"]:
         draw_small(small)
     if analyses:

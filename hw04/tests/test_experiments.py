@@ -63,7 +63,10 @@ def test_a_run_is_stored_once_and_done_anew_when_its_configuration_changes(data,
     test = lstlm.score_corpus(loaded, data / "tiny" / "tiny.test.tokens.4M", "auto", 32)
     assert result["test"]["nats"] == pytest.approx(test["nats"], rel=1e-6)
     assert result["parameters"] == sum(p.numel() for p in loaded.model.parameters())
-    assert [point["step"] for point in result["curve"]] == [2] and result["configuration"]["stories"] == [8, 3]
+    assert [(point["epoch"], point["step"]) for point in result["curve"]] == [(1, 2)]
+    assert result["configuration"]["stories"] == [8, 3]
+    stories = (data / "tiny" / "tiny.train.tokens.4M").read_text().splitlines()[:8]
+    assert result["train_tokens"] == sum(len(story.split()) + 1 for story in stories)
     assert result["machine"]["precision"] == str(precision).removeprefix("torch.")
     assert json.loads(experiment.result.read_text()) == result
     for other in (replace(PLAN, flags=PLAN.flags + " -lr 0.001"), replace(PLAN, stories=(7, 3))):
