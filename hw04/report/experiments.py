@@ -79,6 +79,7 @@ PLANS = [
     Plan("wiki", "wikitext, stream", "-preset strong -EDim 256 -VSize 40000 -cased -stories stream -E 5 -B 8", 150,
          text="wiki"),
     small("base", seeds=(0, 1, 2)),
+    small("float32", "-precision fp32"),
     Plan("small", "feed-forward", "-lstm BASE -K 5 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
     Plan("small", "feed-forward, 3", "-lstm BASE -K 3 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
     Plan("small", "feed-forward, 10", "-lstm BASE -K 10 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
