@@ -39,10 +39,12 @@ def differing() -> list[str]:
 
 
 def index() -> dict[str, list[str]]:
-    """The stems of the stored trainings and analyses, which Typst cannot list."""
-    names = [path.stem for path in sorted((REPORT / "results").glob("*.[0-9].json"))]
+    """The stems of the stored trainings, analyses and other results, which Typst cannot list."""
+    all_of_them, names = ([path.stem for path in sorted((REPORT / "results").glob(pattern))] for pattern in
+                          ("*.json", "*.[0-9].json"))
     return {"runs": [name for name in names if not name.startswith("analysis.")],
-            "analyses": [name for name in names if name.startswith("analysis.")]}
+            "analyses": [name for name in names if name.startswith("analysis.")],
+            "others": [name for name in all_of_them if name not in names]}
 
 
 def main() -> int:
