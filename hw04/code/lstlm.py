@@ -68,7 +68,7 @@ UNK, BOS, EOS = range(3)
 HW04 = Path(__file__).resolve().parent.parent
 DATA = HW04 / "data"
 ROWS = 512  # stories x positions that evaluation and reading compute at a time, with the state carried over
-STRETCH = 2048  # tokens of a `-stories stream` that training reads with the state carried over
+STRETCH = 2048  # tokens in the stretches of a `-stories stream` on which training carries the state over
 ROUNDS = 20  # of -continue
 TOKENIZERS = ("words", "bpe")
 ATTENTION = ("dot", "bilinear", "additive")
@@ -1142,14 +1142,14 @@ def train_here(args: argparse.Namespace) -> None:
         print(SEES_AHEAD)
     stories, valid = (tokenize_corpus(path, token2idx, args.stories, config.cased, pieces)
                       for path in (args.train_corpus, args.valid_corpus))
-    if args.stories == "stream":  # of which no minibatch can be made
-        stories = stretches(stories[0], STRETCH)
+    kind = "stories"
+    if args.stories == "stream":  # the one story that it is makes no minibatches
+        stories, kind = stretches(stories[0], STRETCH), "stretches"
     model = config.build(embeddings, precision).to(device)
     facts = describe_training(args, precision, sample)
     facts["pieces"] = hashlib.sha256(pieces.text.encode()).hexdigest()[:16] if pieces else ""
     run = Run(args, model, config, list(token2idx), facts, pieces)
     tokens = sum(len(story) - 1 for story in stories)
-    kind = "stretches" if args.stories == "stream" else "stories"
     print(f"{len(stories):,} {kind}, {tokens:,} target tokens; valid {sum(len(s) - 1 for s in valid):,}; "
           f"{sum(p.numel() for p in model.parameters()):,} parameters on {device} in {precision}".replace("torch.", ""))
     optimise(run, stories, valid, tokens)
@@ -2381,8 +2381,8 @@ def make_parser() -> Parser:
     return parser
 
 
-# What `-preset` sets, for flags that are not given. strong: word vectors that are the output layer too save nearly half
-# of the parameters, and small minibatches make more steps of the same stories.
+# What `-preset` sets, for flags that are not given. strong: word vectors that are the output layer too leave room for a
+# wide last layer; dropout keeps several epochs from learning the stories by heart.
 PRESETS = {"strong": {"tie": True, "EDim": 512, "dropout": 0.2, "B": 16, "lr": 3e-3}}
 
 

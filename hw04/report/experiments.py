@@ -51,7 +51,7 @@ class Plan:
     stories: tuple[int, int] = (0, 0)
     program: str = "lstlm"
     backward: bool = False  # each story from its end
-    text: str = "tiny"
+    text: str = "tiny"  # whose corpora, of CORPORA
 
 
 CORPORA = {"tiny": {"train": "tiny.train.tokens.4M", "valid": "tiny.valid.tokens.200K", "test": "tiny.test.tokens.4M"},
@@ -170,7 +170,7 @@ class Experiment:
         started = time.time()
         if not (begun and self.model.exists() and not state.exists()):
             self.call(threads, *self.training_flags(), *["-resume"][: state.exists()])
-        test = self.figures(threads)
+        test = self.evaluate(threads)
         records = [json.loads(line) for line in log.read_text().splitlines()]
         record = {"name": self.plan.name, "group": self.plan.group, "configuration": configuration,
                   **self.summary(records), "test": {key: test[key] for key in MEASURES},
@@ -181,10 +181,11 @@ class Experiment:
         minutes = (time.time() - started) / 60
         return f"{self.label}: test perplexity {test['ppl']:.2f} ({test['bpc']:.4f} bits/char), {minutes:.0f} min"
 
-    def figures(self, threads: int) -> dict:
-        """What `-evaluate` prints of the model and the test corpus."""
-        how = re.findall(r"-stories \w+", self.plan.flags)
-        return json.loads(self.call(threads, "-evaluate", "-json", "-model", str(self.model), *" ".join(how).split(),
+    def evaluate(self, threads: int) -> dict:
+        """What `-evaluate` prints of the model and the test corpus, its stories those of the training."""
+        flags = self.plan.flags.split()
+        how = flags[flags.index("-stories") :][:2] if "-stories" in flags else []
+        return json.loads(self.call(threads, "-evaluate", "-json", "-model", str(self.model), *how,
                                     "-test_corpus", str(self.corpus("test", 0))).splitlines()[-1])
 
     def training_flags(self) -> list[str]:

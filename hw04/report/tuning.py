@@ -6,9 +6,9 @@
 
 A trial trains on the first 3,000 stories and is judged by its best valid loss. A trial that does worse than the median
 of the others after the same number of epochs is pruned, and one with more parameters than the run "base" is not begun.
-The search is kept in build/experiments/tune.db, an SQLite file: Ctrl-C stops, the same command goes on, and a trial
-that was cut off is done anew. results/tune-NAME.json has all trials, and the best one's perplexity on the test corpus,
-which no choice has seen.
+The search is kept in build/experiments/tune.db, an SQLite file: Ctrl-C stops and drops the trial that it cuts off, and
+the same command goes on with others; the trial of a process that was killed is done anew. results/tune-NAME.json has
+all trials, and the best one's perplexity on the test corpus, which no choice has seen.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def objective(trial, name: str, data: Path, threads: int) -> float:
     import optuna
 
     program, flags_of = SEARCHES[name]
-    experiment = experiment_of(name, trial.number, program, flags_of(trial), data)
+    experiment = experiment_of(name, trial.number, data, flags_of(trial))
     remove(experiment)  # what a trial of the same number left, if the search was begun anew
     stories = sum(1 for _ in experiment.corpus("train", CUT[0]).open())
     batch = trial.params["B"]
@@ -94,9 +94,10 @@ def objective(trial, name: str, data: Path, threads: int) -> float:
     return min(losses)
 
 
-def experiment_of(name: str, number: int, program: str, flags: str, data: Path) -> Experiment:
-    """The trial's training as an experiment, whose model is build/experiments/tune-NAME-NUMBER.0.pt."""
-    return Experiment(Plan("tune", f"tune {name} {number}", flags, 3, stories=CUT, program=program), 0, data)
+def experiment_of(name: str, number: int, data: Path, flags: str = "") -> Experiment:
+    """A trial as an experiment, whose model is build/experiments/tune-NAME-NUMBER.0.pt; `flags` train it."""
+    plan = Plan("tune", f"tune {name} {number}", flags, 3, stories=CUT, program=SEARCHES[name][0])
+    return Experiment(plan, 0, data)
 
 
 def remove(experiment: Experiment) -> None:
@@ -136,7 +137,7 @@ def search(name: str, data: Path, trials: int, jobs: int) -> dict:
         value = f"{trial.value:.4f} nats" if trial.state.name == "COMPLETE" else trial.state.name.lower()
         print(time.strftime("%H:%M"), f"{name} {trial.number}: {value}", trial.params, flush=True)
         if trial.state.name != "COMPLETE":
-            remove(experiment_of(name, trial.number, "", "", data))
+            remove(experiment_of(name, trial.number, data))
         store(name, study, data)
 
     if len(finished(study)) < trials:
@@ -156,8 +157,7 @@ def store(name: str, study, data: Path, test: bool = False) -> dict:
     done = [row for row in rows if row["valid_nats"] is not None]
     if test and done:
         best = min(done, key=lambda row: row["valid_nats"])
-        experiment = experiment_of(name, best["number"], SEARCHES[name][0], "", data)
-        figures = experiment.figures(torch.get_num_threads())
+        figures = experiment_of(name, best["number"], data).evaluate(torch.get_num_threads())
         record["best"] = {**best, "test": {key: figures[key] for key in experiments.MEASURES}}
     write_json(experiments.RESULTS / f"tune-{name}.json", record)
     return record

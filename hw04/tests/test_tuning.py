@@ -1,6 +1,7 @@
 """The search for good settings: it goes on where it was, prunes, and is judged on stories that it never saw."""
 
 import json
+from pathlib import Path
 
 import experiments
 import optuna
@@ -51,6 +52,11 @@ def test_a_search_goes_on_and_keeps_the_best(few):
     assert json.loads((experiments.RESULTS / "tune-lstm.json").read_text()) == again
 
 
+def test_no_trial_may_be_larger_than_base():
+    stored = json.loads((Path(tuning.__file__).parent / "results" / "base.0.json").read_text())
+    assert stored["parameters"] == tuning.PARAMETERS
+
+
 def test_too_large_a_model_is_no_trial(few, monkeypatch):
     monkeypatch.setattr(tuning, "PARAMETERS", 100)
     record = tuning.search("lstm", few, 1, 1)
@@ -70,7 +76,6 @@ def test_a_hopeless_trial_is_pruned(few, monkeypatch):
 
 
 def test_a_training_that_fails_is_told(few, monkeypatch):
-    flags_of = lambda trial: f"-H 0 -B {trial.suggest_int('B', 1, 1)}"  # noqa: E731
-    monkeypatch.setitem(tuning.SEARCHES, "lstm", ("lstlm", flags_of))
+    monkeypatch.setitem(tuning.SEARCHES, "lstm", ("lstlm", lambda trial: f"-H 0 -B {trial.suggest_int('B', 1, 1)}"))
     with pytest.raises(RuntimeError, match="exit status 2: .*-H 0"):
         tuning.search("lstm", few, 1, 1)
