@@ -8,8 +8,9 @@
 The corpus is tokenised text, one story a line. The output layer has VSize + 3 words, whatever the corpus fills of
 them. Prints one JSON line: target tokens per second, seconds per step, and `flops_fraction`, the floating-point
 operations of the model's weights over the rate of a large matrix product measured in the same process; `extra_mb`, by
-how much the steps (gradients and the optimizer's state among it) raised the process's resident memory at its peak. Run
-it on a machine that does nothing else, and compare only figures of one session: machines drift. Linux only.
+how much the steps (gradients and the optimizer's state among it) raised the process's resident memory, or that of the
+GPU, at its peak. Run it on a machine that does nothing else, and compare only figures of one session: machines drift.
+Linux only.
 """
 
 import argparse
@@ -30,16 +31,21 @@ from torch import nn  # noqa: E402
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence  # noqa: E402
 
 
-def start_of_memory() -> float:
-    """Resident memory now, in MiB, with the memory of what is gone given back and the peak set to it (Linux only)."""
+def start_of_memory(device: str = "cpu") -> float:
+    """Memory in use now, in MiB, with that of what is gone given back and the peak set to it (Linux only)."""
     gc.collect()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return peak_of_memory(device)
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     return peak_of_memory()
 
 
-def peak_of_memory() -> float:
-    """The largest resident memory of this process since `start_of_memory`, in MiB."""
+def peak_of_memory(device: str = "cpu") -> float:
+    """The largest memory in use since `start_of_memory`, in MiB: resident memory, or what tensors take of a GPU."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
@@ -50,8 +56,9 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def product_rate(dtype: torch.dtype, device: torch.device, n: int = 2048, repeats: int = 5) -> float:
-    """Floating-point operations per second of an n x n x n matrix product."""
+def product_rate(dtype: torch.dtype, device: torch.device, repeats: int = 5) -> float:
+    """Floating-point operations per second of a product of square matrices: of 2048 rows, on a GPU of 8192."""
+    n = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(n, n).to(device, dtype) for _ in range(2))
     a @ b
     start = now(device)
@@ -108,7 +115,7 @@ def sample_batches(args: argparse.Namespace) -> list[list[list[int]]]:
     return [[stories[story] for story in batch] for batch in chosen]
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("corpus", help="tokenised text, one story a line")
     for name, default in (("H", 2), ("N", 512), ("B", 32), ("VSize", 10000), ("EDim", 100), ("steps", 10), ("seed", 0)):
@@ -121,7 +128,7 @@ def main() -> None:
     p.add_argument("-precision", choices=("auto", "fp32", "bf16"), default="auto", help="(default auto)")
     p.add_argument("-device", choices=("cpu", "cuda"), default="cpu", help="(default cpu)")
     p.add_argument("-similar", action="store_true", help="give a textbook's step our batches and memory settings too")
-    args = p.parse_args()
+    args = p.parse_args(argv)
     if args.layout == "ours" or args.similar:
         lstlm.set_up_memory()
     torch.manual_seed(args.seed)
@@ -141,14 +148,14 @@ def main() -> None:
         else:
             textbook_step(model, optimizer, batch, args.layout == "packed")
 
-    start_mb = start_of_memory()
+    start_mb = start_of_memory(device.type)
     step(batches[0])  # warm-up
     start = now(device)
     for batch in batches[1:]:
         step(batch)
     seconds = now(device) - start
     rate = sum(len(story) - 1 for batch in batches[1:] for story in batch) / seconds
-    extra_mb = round(peak_of_memory() - start_mb, 1)
+    extra_mb = round(peak_of_memory(device.type) - start_mb, 1)
     # Without hardware for it, a bfloat16 product of this size takes minutes.
     fast = {torch.float32, lstlm.choose_precision("auto", device)}
     peak = max(product_rate(dtype, device) for dtype in fast)

@@ -68,6 +68,7 @@ UNK, BOS, EOS = range(3)
 HW04 = Path(__file__).resolve().parent.parent
 DATA = HW04 / "data"
 ROWS = 512  # stories x positions that evaluation and reading compute at a time, with the state carried over
+GPU_ROWS = 16  # times as many on a GPU, which has the memory, and which small tensors leave idle
 STRETCH = 2048  # tokens in the stretches of a `-stories stream` on which training carries the state over
 ROUNDS = 20  # of -continue
 TOKENIZERS = ("words", "bpe")
@@ -851,16 +852,20 @@ class LSTMLM(nn.Module):
         return torch.cat([r, u, b_hh[2 * N :].expand(len(data), N), x_n], 1), w_hh
 
     def run_cudnn(self, data: Tensor, sizes: Tensor, h0: list[Tensor], c0: list[Tensor]):
-        """`run_cells` on a GPU, where cuDNN's own is fast."""
+        """`run_cells` on a GPU, where cuDNN's own is fast.
+
+        Its products are of 19 bits (TF32) where bfloat16 was chosen: as fast as with 16, for the time goes to starting
+        kernels. Autocast would take float16 here, in which the small gradients of a mean over all tokens vanish.
+        """
         lstm, h, c = self.cell == "lstm", [], []
-        with torch.autocast(data.device.type, self.precision, enabled=self.precision != torch.float32):
-            for layers in filter(None, (self.lstm, self.last)):
-                data = self.dropout(data) if h else data
-                part = slice(len(h), len(h) + layers.num_layers * (1 + layers.bidirectional))
-                start = torch.stack(h0[part]), torch.stack(c0[part])
-                (data, *_), end = layers(PackedSequence(data, sizes), start if lstm else start[0])
-                h.extend(end[0] if lstm else end)
-                c.extend(end[1] if lstm else end)
+        torch.backends.cudnn.allow_tf32 = self.precision != torch.float32  # in the backward pass too
+        for layers in filter(None, (self.lstm, self.last)):
+            data = self.dropout(data) if h else data
+            part = slice(len(h), len(h) + layers.num_layers * (1 + layers.bidirectional))
+            start = torch.stack(h0[part]), torch.stack(c0[part])
+            (data, *_), end = layers(PackedSequence(data, sizes), start if lstm else start[0])
+            h.extend(end[0] if lstm else end)
+            c.extend(end[1] if lstm else end)
         return data, h, c
 
     def cast(self, x: Tensor) -> Tensor:
@@ -914,6 +919,11 @@ class LSTMLM(nn.Module):
 CHUNK = 1 << 22  # scores at a time in training: 16 MB in float32; an eighth of that in evaluation
 
 
+def times(x: Tensor) -> int:
+    """How many times as much is computed at a time where `x` is."""
+    return GPU_ROWS if x.is_cuda else 1
+
+
 class LinearCrossEntropy(torch.autograd.Function):
     """The cross-entropy of softmax(features W^T + bias) against the targets, summed over the R rows, in nats.
 
@@ -926,10 +936,14 @@ class LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx, features, weight, bias, targets):
         """features (R, N), weight (V, N), bias (V,), targets (R,) -> a scalar."""
         low_weight, low_bias = weight.to(features.dtype), bias.to(features.dtype)
-        grad_rows, grad_weight, grad_bias = [], torch.zeros_like(weight), torch.zeros_like(bias)
+        if weight.is_cuda:  # its matrix units are fast with a multiple of 8 words: add some of probability 0
+            more = -len(weight) % 8
+            low_weight, low_bias = F.pad(low_weight, (0, 0, 0, more)), F.pad(low_bias, (0, more), value=-math.inf)
+        grad_rows, V = [], len(weight)
+        grad_weight, grad_bias = (torch.zeros_like(x, dtype=weight.dtype) for x in (low_weight, low_bias))
         total = weight.new_zeros(())
-        size = max(1, CHUNK // len(weight))
-        buffer = weight.new_empty(min(size, len(features)), len(weight))
+        size = max(1, CHUNK * times(weight) // V)
+        buffer = weight.new_empty(min(size, len(features)), len(low_weight))
         for x, target in zip(features.split(size), targets[:, None].split(size), strict=True):  # (r, N), (r, 1)
             logits = product(x, low_weight, low_bias)  # (r, V)
             probs = torch.softmax(logits, 1, dtype=weight.dtype, out=buffer[: len(x)])
@@ -941,7 +955,7 @@ class LinearCrossEntropy(torch.autograd.Function):
             slope = slope.to(x.dtype)
             grad_weight += weight_gradient(slope, x)
             grad_rows.append(product(slope, low_weight.t()))
-        ctx.grads = torch.cat(grad_rows), grad_weight, grad_bias
+        ctx.grads = torch.cat(grad_rows), grad_weight[:V], grad_bias[:V]
         return total
 
     @staticmethod
@@ -953,7 +967,7 @@ class LinearCrossEntropy(torch.autograd.Function):
 def linear_cross_entropy(features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     """`LinearCrossEntropy` without gradients: some words at a time for all rows, so no matrix is as large as V."""
     log_sum, picked = weight.new_full((len(features),), -math.inf), weight.new_empty(len(features))  # (R,)
-    size = max(1, CHUNK // 8 // len(features))
+    size = max(1, CHUNK * times(features) // 8 // len(features))
     for start, (w, b) in enumerate(zip(weight.split(size), bias.split(size), strict=True)):  # (v, N), (v,)
         logits = product(features, w.to(features.dtype), b.to(features.dtype)).to(weight.dtype)  # (R, v)
         log_sum = torch.logaddexp(log_sum, logits.logsumexp(1))
@@ -983,11 +997,11 @@ def compute_loss(model: LSTMLM, stories: list[list[int]], batch_size: int, progr
     training = model.training
     model.eval()
     by_length = sorted(stories, key=len, reverse=True)
-    total, tokens = 0.0, sum(len(story) - 1 for story in stories)
+    rows, total, tokens = ROWS * times(model.output.weight), 0.0, sum(len(story) - 1 for story in stories)
     with tqdm(total=tokens, unit=" tokens", disable=None if progress else True, leave=False) as bar:
         for start in range(0, len(by_length), batch_size):
             state = None
-            for inputs, targets, lengths in pieces(by_length[start : start + batch_size], max(1, ROWS // batch_size)):
+            for inputs, targets, lengths in pieces(by_length[start : start + batch_size], max(1, rows // batch_size)):
                 nats, state = summed_nats(model, inputs, targets, lengths, state and state.take(slice(len(inputs))))
                 total += float(nats)
                 bar.update(int(lengths.sum()))
@@ -1350,7 +1364,7 @@ class Run:
         """All that a state file holds."""
         return {"format": STATE, "version": VERSION, "config": asdict(self.config), "facts": self.facts,
                 "numbers": {name: getattr(self, name) for name in self.NUMBERS}, "random": torch.get_rng_state(),
-                "weights": dict(self.model.state_dict()), "moments": self.optimizer.state_dict()["state"]}
+                "weights": on_cpu(self.model.state_dict()), "moments": self.optimizer.state_dict()["state"]}
 
     def agree(self, nats: float) -> float:
         """The nats of all processes; if a signal came to one of them, all will stop after this step."""
@@ -1509,7 +1523,8 @@ class Stepper:
     @staticmethod
     def of(model: LSTMLM) -> "Stepper":
         """The one of a model, which is made when it is first asked for and when the weights have changed."""
-        made_from = model.precision, model.output.weight._version  # who changes one weight changes them all
+        weight = model.output.weight  # who changes one weight changes them all
+        made_from = model.precision, weight.device, weight._version
         if model.stepper is None or model.stepper[0] != made_from:
             model.stepper = made_from, Stepper(model)
         return model.stepper[1]
@@ -2052,8 +2067,14 @@ def save_model(path: Path, model: LSTMLM, config: Config, words: list[str], fact
                pieces: str = "") -> None:
     """Write a checkpoint: tensors, numbers and strings only, so that reading it can run no code."""
     content = {"format": model.KIND, "version": VERSION, "config": asdict(config), "words": words, "facts": facts,
-               "pieces": pieces, "weights": {name: tensor.cpu() for name, tensor in model.state_dict().items()}}
+               "pieces": pieces, "weights": on_cpu(model.state_dict())}
     atomic_write(path, lambda file: file.write(seal(content)))
+
+
+def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU; two that are one, as tied weights are, stay one."""
+    moved = {x.data_ptr(): x.cpu() for x in tensors.values()}
+    return {name: moved[x.data_ptr()] for name, x in tensors.items()}
 
 
 def seal(content: dict) -> bytes:
@@ -2383,7 +2404,7 @@ def make_parser() -> Parser:
 
 # What `-preset` sets, for flags that are not given. strong: word vectors that are the output layer too leave room for a
 # wide last layer; dropout keeps several epochs from learning the stories by heart.
-PRESETS = {"strong": {"tie": True, "EDim": 512, "dropout": 0.2, "B": 16, "lr": 3e-3}}
+PRESETS = {"strong": {"tie": True, "EDim": 512, "dropout": 0.3, "E": 8}}
 
 
 def add_model_and_file_flags(p: Parser) -> None:
@@ -2562,5 +2583,17 @@ def start_trace(args: argparse.Namespace, argv: list[str] | None, stack: context
     return lambda line: print(line, file=file)
 
 
+def leave(status: int) -> None:
+    """End the process; one that torchrun started at once, without the clean-up of Python's end.
+
+    While that goes on a thread of torch.distributed may still ask for Python, which aborted some that were done.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

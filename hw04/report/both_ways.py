@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """What a backward language model adds, honestly: whole stories scored by a forward and a backward model together.
 
-    python both_ways.py -data DIR       # of the runs "base" and "backward" of experiments.py -> results/both_ways.json
+    python both_ways.py -data DIR       # -> results/both_ways.json
 
-A bidirectional LSTM sees what it is to predict. Two models that each predict all tokens of a story, one from its front
-and one from its end, do not: each gives the whole story a probability, p_f and p_b. (p_f + p_b) / 2 is a probability of
-stories too, and its nats per token can stand beside those of either. To tell a story from a spoilt one, log p_f + log
-p_b will do. Stories are spoilt by exchanging two different tokens, neighbours or any two.
+It takes the models of the runs "full, base" and "full, backward" of experiments.py. A bidirectional LSTM sees what it
+is to predict. Two models that each predict all tokens of a story, one from its front and one from its end, do not: each
+gives the whole story a probability, p_f and p_b. (p_f + p_b) / 2 is a probability of stories too, and its nats per
+token can stand beside those of either. To tell a story from a spoilt one, log p_f + log p_b will do. Stories are spoilt
+by exchanging two different tokens, neighbours or any two.
 """
 
 import argparse
@@ -73,10 +74,10 @@ def main() -> None:
     parser.add_argument("-data", type=Path, default=Path(os.environ.get("LSTLM_DATA", lstlm.DATA)),
                         help="the folder with tiny/ (default $LSTLM_DATA, else hw04/data)")
     data, loaded = parser.parse_args().data, []
-    for name in ("base", "backward"):
+    for name in ("full, base", "full, backward"):
         experiment = Experiment(next(plan for plan in PLANS if plan.name == name), 0, data)
         if not experiment.model.exists():
-            parser.error(f"no trained model of the run {name}; first: experiments.py run {name}")
+            parser.error(f"no trained model of the run {name}; first: experiments.py run '{name}'")
         loaded.append(lstlm.load_model(lstlm.parse_args(["-evaluate", "-model", str(experiment.model)])))
     result = measure(*loaded, lstlm.read_stories(data / "tiny" / "tiny.test.tokens.4M"))
     write_json(RESULTS / "both_ways.json", result)

@@ -40,13 +40,14 @@ RESULTS, BUILD = REPORT / "results", REPORT.parents[1] / "build" / "experiments"
 class Plan:
     """One training: the flags of a program, seeds, and how many stories of the training and valid corpus (0: all).
 
-    In the flags GLOVE stands for the file of word vectors, BASE for the model of the run "base" with the same seed.
+    In the flags GLOVE stands for the file of word vectors, BASE for the model of the run "base", or of "full, base" in
+    its group, with the same seed.
     """
 
     group: str
     name: str
     flags: str
-    minutes: int  # on one core, as planned
+    minutes: int  # on one core, as planned; a GPU needs a hundredth
     seeds: tuple[int, ...] = (0,)
     stories: tuple[int, int] = (0, 0)
     program: str = "lstlm"
@@ -67,22 +68,69 @@ def small(name: str, flags: str = "", seeds: tuple[int, ...] = (0,), minutes: in
     return Plan("small", name, flags, minutes, seeds, CUT)
 
 
+def full(name: str, flags: str = "", seeds: tuple[int, ...] = (0,), shape: str = "-H 2 -N 512",
+         vectors: str = "-EDim 100", **more) -> Plan:
+    """A run of the handout's setting, for two epochs of all stories, with a change."""
+    return Plan("full", f"full, {name}", f"{shape} -E 2 {vectors} {flags}".strip(), 60, seeds, **more)
+
+
+def long(name: str, flags: str) -> Plan:
+    """The strong preset with a change."""
+    return Plan("long", f"long, {name}", f"-tie -EDim 512 -E 8 {flags}", 190)
+
+
 GLOVE = "-embeddings_file GLOVE"
+TIED = "-tie -EDim 512 -dropout 0.2 -B 16 -lr 0.003"
 PLANS = [
     Plan("main", "handout", "-H 2 -N 512 -E 1 -EDim 100", 70),
-    Plan("main", "handout-attention", "-H 2 -N 512 -E 1 -EDim 100 -a", 50),
-    Plan("main", "handout, 5 epochs", "-H 2 -N 512 -E 5 -EDim 100", 110),
+    Plan("main", "handout, 5 epochs", "-H 2 -N 512 -E 5 -EDim 100", 110, (0, 1)),
+    Plan("main", "attention, 5 epochs", "-H 2 -N 512 -E 5 -EDim 100 -a", 90, (0, 1)),
     Plan("main", "tied, 1 epoch", "-tie -EDim 256 -B 8 -lr 0.003 -E 1 -valid_every 500", 60),
-    Plan("main", "strong", "-preset strong -E 5", 120),
+    Plan("main", "tied, 5 epochs", f"{TIED} -E 5", 120),
+    Plan("main", "strong", "-preset strong", 190, (0, 1)),
+    long("dropout 0.2", "-dropout 0.2"),
+    long("dropout 0.4", "-dropout 0.4"),
+    long("dropout 0.3, cosine", "-dropout 0.3 -schedule cosine"),
+    long("dropout 0.3, attention", "-dropout 0.3 -a"),
+    full("base", seeds=(0, 1)),
+    full("feed-forward", "-lstm BASE -K 5", shape="-H 1 -N 832", vectors="", program="fflm", seeds=(0, 1)),
+    full("feed-forward, 3", "-lstm BASE -K 3", shape="-H 1 -N 832", vectors="", program="fflm"),
+    full("feed-forward, 8", "-lstm BASE -K 8", shape="-H 1 -N 832", vectors="", program="fflm"),
+    full("feed-forward, 2 layers", "-lstm BASE -K 5", shape="-H 2 -N 780", vectors="", program="fflm"),
+    full("attention", "-a", seeds=(0, 1)),
+    full("bilinear", "-a bilinear", seeds=(0, 1)),
+    full("additive", "-a additive"),
+    full("gru", "-cell gru", seeds=(0, 1)),
+    full("rnn", "-cell rnn", seeds=(0, 1)),
+    full("tie", "-tie", vectors="-EDim 512", seeds=(0, 1)),
+    full("tie, 256", "-tie", vectors="-EDim 256"),
+    full("glove", vectors=GLOVE, seeds=(0, 1)),
+    full("glove fine-tuned", "-finetune", vectors=GLOVE, seeds=(0, 1)),
+    full("glove fine-tuned slowly", "-finetune -emb_lr 0.001", vectors=GLOVE),
+    full("positions", "-positions", seeds=(0, 1)),
+    full("pieces", "-tokenizer bpe", seeds=(0, 1)),
+    full("bidirectional", "-bidirectional"),
+    full("backward", backward=True),
+    full("dropout", "-dropout 0.2"),
+    full("weight decay", "-weight_decay 0.01"),
+    full("cosine", "-schedule cosine"),
+    full("batch 16", "-B 16"),
+    full("batch 64", "-B 64"),
+    full("lr 0.002", "-lr 0.002"),
+    full("lr 0.008", "-lr 0.008"),
+    full("1 layer", shape="-H 1 -N 512"),
+    full("3 layers", shape="-H 3 -N 512"),
+    full("N 256", shape="-H 2 -N 256"),
+    full("N 768", shape="-H 2 -N 768"),
+    full("EDim 50", vectors="-EDim 50"),
+    full("EDim 300", vectors="-EDim 300"),
     Plan("wiki", "wikitext", "-H 2 -N 512 -EDim 100 -E 5", 70, text="wiki"),
-    Plan("wiki", "wikitext, strong", "-preset strong -E 5", 80, text="wiki"),
-    Plan("wiki", "wikitext, stream", "-preset strong -EDim 256 -VSize 40000 -cased -stories stream -E 5 -B 8", 150,
+    Plan("wiki", "wikitext, strong", f"{TIED} -E 5", 80, text="wiki"),
+    Plan("wiki", "wikitext, stream", "-tie -EDim 256 -dropout 0.2 -VSize 40000 -cased -stories stream -E 2 -B 8", 40,
          text="wiki"),
     small("base", seeds=(0, 1, 2)),
     small("float32", "-precision fp32"),
     Plan("small", "feed-forward", "-lstm BASE -K 5 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
-    Plan("small", "feed-forward, 3", "-lstm BASE -K 3 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
-    Plan("small", "feed-forward, 10", "-lstm BASE -K 10 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
     small("batch 16", batch=16),
     small("batch 32", batch=32),
     small("lr 0.002", "-lr 0.002"),
@@ -174,7 +222,7 @@ class Experiment:
         records = [json.loads(line) for line in log.read_text().splitlines()]
         record = {"name": self.plan.name, "group": self.plan.group, "configuration": configuration,
                   **self.summary(records), "test": {key: test[key] for key in MEASURES},
-                  "machine": {"processor": processor(), "threads": threads, "torch": torch.__version__,
+                  "machine": {"processor": processor(), "threads": threads, "torch": str(torch.__version__),
                               "precision": records[0]["precision"].removeprefix("torch."),
                               "date": time.strftime("%Y-%m-%d")}}
         write_json(self.result, record)
@@ -190,7 +238,8 @@ class Experiment:
 
     def training_flags(self) -> list[str]:
         """The command line of `-train`."""
-        files = {"GLOVE": self.data / "glove.6B" / "glove.6B.50d.txt", "BASE": BUILD / f"base.{self.seed}.pt"}
+        base = f"{'full-' * (self.plan.group == 'full')}base.{self.seed}.pt"
+        files = {"GLOVE": self.data / "glove.6B" / "glove.6B.50d.txt", "BASE": BUILD / base}
         flags = [str(files.get(flag, flag)) for flag in self.plan.flags.split()]
         traced = ["-trace", str(trace(self.model))] if self.plan.program == "lstlm" else []
         train, valid = self.plan.stories
@@ -253,7 +302,9 @@ def ship(trained: Path, place: Path) -> None:
 
 
 def processor() -> str:
-    """The name of the processor, as Linux tells it, else what Python knows."""
+    """The name of the GPU, if there is one, or of the processor, as Linux tells it, else what Python knows."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(": ")[1] for line in lines if line.startswith("model name"))

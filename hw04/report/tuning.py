@@ -115,7 +115,7 @@ def open_study(name: str):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     experiments.BUILD.mkdir(parents=True, exist_ok=True)
     storage = optuna.storages.RDBStorage(f"sqlite:///{experiments.BUILD / 'tune.db'}", heartbeat_interval=30,
-                                         heartbeat_stale_trial_callback=optuna.storages.RetryFailedTrialCallback())
+                                         heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback())
     return optuna.create_study(study_name=name, storage=storage, load_if_exists=True,
                                sampler=optuna.samplers.TPESampler(seed=0),
                                pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1))

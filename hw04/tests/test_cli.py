@@ -419,11 +419,11 @@ def test_help_says_every_default(call):
 
 def test_a_preset_sets_what_is_not_given():
     plain, strong = (lstlm.parse_args(["-train", *flags]) for flags in ([], ["-preset", "strong"]))
-    assert not plain.tie and (strong.tie, strong.EDim, strong.dropout, strong.B) == (True, 512, 0.2, 16)
-    given = lstlm.parse_args(["-train", "-B", "32", "-preset", "strong", "-lr", "0.001"])
-    assert (given.tie, given.B, given.lr, given.emb_lr) == (True, 32, 0.001, 0.001)
+    assert not plain.tie and (strong.tie, strong.EDim, strong.dropout, strong.E) == (True, 512, 0.3, 8)
+    given = lstlm.parse_args(["-train", "-E", "3", "-preset", "strong", "-lr", "0.001"])
+    assert (given.tie, given.E, given.lr, given.emb_lr) == (True, 3, 0.001, 0.001)
     same = {name for name, value in vars(plain).items() if vars(strong)[name] == value}
-    assert vars(plain).keys() - same == {*lstlm.PRESETS["strong"], "emb_lr", "preset"}
+    assert vars(plain).keys() - same == {*lstlm.PRESETS["strong"], "preset"}
 
 
 def test_main_may_be_called_where_output_is_no_file(folder):
