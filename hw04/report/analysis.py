@@ -3,8 +3,9 @@
 
     python analysis.py NAME [NAME ...] -data DIR      # of runs of experiments.py -> results/analysis.NAME.json
 
-Everything is computed from the model of the run in build/experiments and the corpora under DIR. Losses are in nats per
-target token. Takes some minutes a model, most of them for the texts that the frequency penalty is judged by.
+Everything is computed from the model of the run (of its first seed whose model is there) in build/experiments and the
+corpora under DIR. Losses are in nats per target token. Takes some minutes a model, most of them for the texts that the
+frequency penalty is judged by.
 """
 
 import argparse
@@ -176,8 +177,8 @@ def main() -> None:
     parser.add_argument("-samples", type=int, default=20, help="texts for each frequency penalty (default 20)")
     args = parser.parse_intermixed_args()
     for name in args.names:
-        plan = next((plan for plan in PLANS if plan.name == name), None)
-        if not plan or not (experiment := Experiment(plan, plan.seeds[0], args.data)).model.exists():
+        seeds = [Experiment(plan, seed, args.data) for plan in PLANS if plan.name == name for seed in plan.seeds]
+        if not (experiment := next((one for one in seeds if one.model.exists()), None)):
             parser.error(f"{name}: no trained model of that name; see: experiments.py list")
         write_json(RESULTS / f"analysis.{experiment.model.stem}.json", analyse(experiment, args.samples))
         print(f"{name}: done")

@@ -126,8 +126,8 @@ PLANS = [
     full("EDim 300", vectors="-EDim 300"),
     Plan("wiki", "wikitext", "-H 2 -N 512 -EDim 100 -E 5", 70, text="wiki"),
     Plan("wiki", "wikitext, strong", f"{TIED} -E 5", 80, text="wiki"),
-    Plan("wiki", "wikitext, stream", "-tie -EDim 256 -dropout 0.2 -VSize 40000 -cased -stories stream -E 2 -B 8", 40,
-         text="wiki"),
+    Plan("wiki", "wikitext, stream",
+         "-tie -EDim 256 -dropout 0.2 -VSize 40000 -cased -stories stream -E 2 -B 8 -bptt 128", 40, text="wiki"),
     small("base", seeds=(0, 1, 2)),
     small("float32", "-precision fp32"),
     Plan("small", "feed-forward", "-lstm BASE -K 5 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
@@ -137,6 +137,7 @@ PLANS = [
     small("lr 0.008", "-lr 0.008"),
     small("tie", "-tie", vectors="-EDim 256", seeds=(0, 1)),
     small("attention", "-a", seeds=(0, 1)),
+    small("attention, N 360", "-a", shape="-H 2 -N 360", seeds=(0, 1)),  # as many parameters as base
     small("bilinear", "-a bilinear", seeds=(0, 1)),
     small("additive", "-a additive", minutes=20),
     small("gru", "-cell gru", seeds=(0, 1)),
