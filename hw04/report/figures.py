@@ -35,23 +35,30 @@ def save(figure: plt.Figure, name: str) -> None:
     plt.close(figure)
 
 
-def pace(run: dict, tokens_per_s: float | None = None) -> list[float]:
-    """The minutes after which each point of a run's curve is reached at a rate, by default the run's median one.
+def pace(run: dict, tokens_per_s: float) -> list[float]:
+    """The minutes after which each point of a run's curve is reached at a rate.
 
     Not the minutes that went by: programs beside it, and pauses for measurements, are not the model's doing.
     """
     last = run["curve"][-1]
     tokens = run["train_tokens"] * last["epoch"] / last["step"]  # of a minibatch, on average
-    return [point["step"] * tokens / (tokens_per_s or run["tokens_per_s"]) / 60 for point in run["curve"]]
+    return [point["step"] * tokens / tokens_per_s / 60 for point in run["curve"]]
+
+
+SAME_SIZES = {"strong": "tied, 5 epochs"}  # a run on a GPU, and one on a CPU whose step has the same work to do
 
 
 def draw_curves(main: list[dict], bench: list[dict]) -> None:
-    """Valid perplexity against minutes, of the main runs; the handout's setting at a textbook's rates too."""
+    """Valid perplexity against minutes of a core, of the main runs; the handout's setting at a textbook's rates too."""
     figure, axes = plt.subplots(figsize=(6.4, 3.4))
-    for place, run in enumerate(main):
+    rates = {run["name"]: run["tokens_per_s"] for run in main if "NVIDIA" not in run["machine"]["processor"]}
+    seeds = {run["name"]: run for run in reversed(main)}  # of several the lowest
+    shown = [run for name, run in seeds.items() if SAME_SIZES.get(name, name) in rates]
+    for place, run in enumerate(shown):
+        rate = rates[SAME_SIZES.get(run["name"], run["name"])]
         losses = [point["valid"] for point in run["curve"]]
         label = f"{run['name']}, {run['parameters'] / 1e6:.1f} M parameters"
-        axes.plot(pace(run), losses, color=f"C{place}", marker=".", label=label)
+        axes.plot(pace(run, rate), losses, color=f"C{place}", marker=".", label=label)
         for row in bench if run["name"] == "handout, 5 epochs" else ():
             if row["args"][1:3] in (["-layout", "packed"], ["-layout", "padded"]) and "-similar" not in row["args"]:
                 way = row["args"][2]
