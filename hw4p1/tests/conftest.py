@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hw4lib.data import H4Tokenizer
+from tests.other_device import other_device
 
 # The same examples in each run, and no failure because a machine is busy.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
@@ -62,3 +63,15 @@ def real_data():
         return path
 
     return find
+
+
+@pytest.fixture(params=["pretended", "cuda"])
+def second_device(request):
+    """A device whose tensors do not mix with the CPU's; the test on a GPU is skipped where there is none."""
+    if request.param == "pretended":
+        with other_device() as device:
+            yield device
+    elif torch.cuda.is_available():
+        yield torch.device("cuda")
+    else:
+        pytest.skip("PyTorch finds no GPU here")

@@ -336,21 +336,42 @@ def test_only_new_tokens_are_computed_and_equality_is_verified():
     assert scorer.computed[4:] == [(3, 9)]
 
 
-@pytest.mark.parametrize("call", [
-    lambda g, x: g.generate_greedy(x, 1.0, 1.2), lambda g, x: g.generate_beam(x, 5, 0.9, 1.2),
-    lambda g, x: g.generate_sample(x, 1.1, 6, 0.95),
-])  # fmt: skip
+WAYS = {
+    "greedy": lambda g, x: g.generate_greedy(x, 1.0, 1.2), "beam": lambda g, x: g.generate_beam(x, 5, 0.9, 1.2),
+    "sample": lambda g, x: g.generate_sample(x, 1.1, 6, 0.95),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_text_and_beams_are_the_same_with_the_cache(call, dtype):
+def test_text_and_beams_are_the_same_with_the_cache(way, dtype):
     for seed in range(4):
         model = make_model(num_layers=3, max_len=20).to(dtype)
         results = []
         for score_fn in (model.score, CachedScorer(model)):
             torch.manual_seed(seed)
-            results.append(call(make_generator(score_fn, 20), ids(4, 3, seed=seed)))
+            results.append(WAYS[way](make_generator(score_fn, 20), ids(4, 3, seed=seed)))
         (plain, plain_scores), (cached, cached_scores) = results
         assert torch.equal(plain, cached)
         assert_close(plain_scores, cached_scores, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_text_and_beams_are_the_same_on_another_device(way, second_device):
+    def generate(device, make_scorer):
+        model = make_model(num_layers=3, max_len=20).to(device)
+        torch.manual_seed(0)
+        sequences, scores = WAYS[way](make_generator(make_scorer(model), 20), ids(4, 3).to(device))
+        assert sequences.device.type == scores.device.type == torch.device(device).type
+        return sequences.cpu(), scores.cpu()
+
+    cached, cached_scores = generate(second_device, CachedScorer)
+    # A GPU draws other samples than the CPU.
+    others = [second_device] if way == "sample" and second_device.type == "cuda" else [second_device, "cpu"]
+    for device in others:
+        plain, plain_scores = generate(device, lambda model: model.score)
+        assert torch.equal(plain, cached)
+        assert_close(plain_scores, cached_scores, rtol=1e-5, atol=1e-5)
 
 
 def test_a_cached_beam_search_computes_a_token_per_beam_and_step():

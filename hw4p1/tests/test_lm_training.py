@@ -1,5 +1,6 @@
 """Training: metrics by their definitions, accumulation, exact resume, and what is written."""
 
+import contextlib
 import json
 import math
 import random
@@ -53,7 +54,10 @@ def lab(tmp_path, monkeypatch, tokenizers):
         dataset = LMDataset(partition, {"root": str(tmp_path / "data"), "subset": 1.0}, tokenizers[token_type])
         return DataLoader(dataset, batch_size, shuffle, collate_fn=dataset.collate_fn)
 
-    def trainer(run="run", token_type="char", dtype=torch.float64, optimizer=True, model=None, plots=False, **training):
+    def trainer(
+        run="run", token_type="char", dtype=torch.float64, optimizer=True, model=None, plots=False, device="cpu",
+        **training,
+    ):
         config = load_config()
         config["data"]["batch_size"] = 3
         config["training"].update(training)
@@ -62,7 +66,7 @@ def lab(tmp_path, monkeypatch, tokenizers):
         options = model or {}
         size = {"num_layers": 2, "d_model": 8, "num_heads": 2, "d_ff": 16, "dropout": 0.0, "max_len": 60}
         net = DecoderOnlyTransformer(**{**size, **options}, num_classes=tokenizers[token_type].vocab_size).to(dtype)
-        made = LMTrainer(net, tokenizers[token_type], config, run, tmp_path / "config.yaml", "cpu")
+        made = LMTrainer(net, tokenizers[token_type], config, run, tmp_path / "config.yaml", device)
         made.precision = torch.float32  # no autocast, so that results can be compared
         if not plots:  # which take most of the time
             made._save_attention_plot = lambda weights, epoch, attn_type: None
@@ -277,6 +281,59 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(lab, stop, model):
         assert torch.equal(one, other)
     assert whole.training_history == again.training_history
     assert (again.current_epoch, again.best_metric, again.progress) == (2, whole.best_metric, None)
+
+
+@pytest.fixture
+def device_lab(lab, second_device, monkeypatch):
+    """`lab`, where `lab.run(...)` trains on a second device, or on the one that is named, and `lab.device` is that."""
+    if second_device.type != "cuda":  # torch knows no reduced precision for it
+        monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
+
+    def run(name, device=second_device, stop=None, plots=False, **model):
+        trainer = lab.trainer(name, model=model, device=device, plots=plots)
+        loaders = lab.loader(3, shuffle=True), lab.loader(3, partition="val")
+        torch.manual_seed(3)
+        if stop:
+            stop_after(trainer, stop)
+            with pytest.raises(Stopped):
+                trainer.train(*loaders, 1)
+            trainer = lab.trainer(name, model=model, device=device, plots=plots)
+            trainer.load_checkpoint(trainer.last_model_path.name)
+        trainer.train(*loaders, 1)
+        return trainer
+
+    lab.run, lab.device = run, second_device
+    return lab
+
+
+def losses(trainer) -> list[float]:
+    return [trainer.training_history[0][split]["ce_loss_token"] for split in ("train", "val")]
+
+
+def test_training_on_another_device_is_that_on_the_cpu(device_lab, capsys):
+    here, there = device_lab.run("here", "cpu"), device_lab.run("there", plots=True)
+    assert {p.device.type for p in there.model.parameters()} == {device_lab.device.type}
+    assert losses(there) == pytest.approx(losses(here), rel=1e-4)
+    ways = {name: {**way, "num_samples": 2} for name, way in there._get_evaluation_generation_configs().items()}
+    there._get_evaluation_generation_configs = lambda: ways
+    metrics, texts = there.evaluate(device_lab.loader(3, partition="val"))
+    assert metrics["ce_loss_token"] == pytest.approx(losses(here)[1], rel=1e-4)
+    assert list(texts) == ["greedy", "beam", "sample"]
+    assert "no generated text" not in capsys.readouterr().out
+
+
+def test_a_run_goes_on_on_another_device(device_lab):
+    model = {"dropout": 0.2}
+    assert losses(device_lab.run("broken", stop=2, **model)) == pytest.approx(losses(device_lab.run("whole", **model)))
+
+
+def test_a_checkpoint_of_a_machine_with_more_gpus(monkeypatch):
+    state, restored = {**base.random_state(), "cuda": ["first", "second"]}, []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", restored.extend)
+    base.set_random_state(state)
+    assert restored == ["first"]
 
 
 def test_an_epoch_is_not_repeated_after_its_end(lab):

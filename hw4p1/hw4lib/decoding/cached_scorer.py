@@ -64,7 +64,8 @@ class CachedScorer:
     def _recall(self, x: Tensor) -> int:
         """Bring the caches in line with x (B, L); returns the number of its tokens that they have."""
         P = self.tokens.shape[1]
-        parents = self._parents(x[:, :P]) if x.shape[1] > P else None
+        # Before the first call `tokens` is empty and on no particular device: there is nothing to compare.
+        parents = self._parents(x[:, :P]) if 0 < P < x.shape[1] else None
         if parents is None:
             self._forget()
             return 0
