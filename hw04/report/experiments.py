@@ -221,9 +221,10 @@ class Experiment:
             self.call(threads, *self.training_flags(), *["-resume"][: state.exists()])
         test = self.evaluate(threads)
         records = [json.loads(line) for line in log.read_text().splitlines()]
+        on = torch.cuda.get_device_name() if records[0]["device"] == "cuda" else processor()
         record = {"name": self.plan.name, "group": self.plan.group, "configuration": configuration,
                   **self.summary(records), "test": {key: test[key] for key in MEASURES},
-                  "machine": {"processor": processor(), "threads": threads, "torch": str(torch.__version__),
+                  "machine": {"processor": on, "threads": threads, "torch": str(torch.__version__),
                               "precision": records[0]["precision"].removeprefix("torch."),
                               "date": time.strftime("%Y-%m-%d")}}
         write_json(self.result, record)
@@ -303,9 +304,7 @@ def ship(trained: Path, place: Path) -> None:
 
 
 def processor() -> str:
-    """The name of the GPU, if there is one, or of the processor, as Linux tells it, else what Python knows."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+    """The name of the processor, as Linux tells it, else what Python knows."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
