@@ -1,6 +1,7 @@
 """get_data.py against a small web server on this machine: no test leaves it."""
 
 import base64
+import functools
 import hashlib
 import http.server
 import io
@@ -170,7 +171,9 @@ def test_does_not_join_pieces_from_two_addresses(server, tmp_path, capsys):
 def test_ctrl_c_keeps_the_part_and_the_next_run_goes_on(server, tmp_path):
     server.files["/w"], server.cut, server.stall = zipped(WIKI), 100, threading.Event()
     command = [sys.executable, SCRIPT, "wiki", "-url", f"wiki={server.url}/w", "-o", tmp_path]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # A shell lets what it starts in the background ignore Ctrl-C, and so would all that these tests start.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     part = tmp_path / "wikitext-2-v1.zip.part"
     assert server.sent.wait(60)
     while not part.exists():
