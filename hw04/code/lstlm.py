@@ -68,7 +68,7 @@ UNK, BOS, EOS = range(3)
 HW04 = Path(__file__).resolve().parent.parent
 DATA = HW04 / "data"
 ROWS = 512  # stories x positions that evaluation and reading compute at a time, with the state carried over
-GPU_ROWS = 16  # times as many on a GPU, which has the memory, and which small tensors leave idle
+GPU_TIMES = 16  # so many times that, and that of the loss, on a GPU, which small tensors leave idle
 STRETCH = 2048  # tokens in the stretches of a `-stories stream` on which training carries the state over
 ROUNDS = 20  # of -continue
 TOKENIZERS = ("words", "bpe")
@@ -921,7 +921,7 @@ CHUNK = 1 << 22  # scores at a time in training: 16 MB in float32; an eighth of 
 
 def times(x: Tensor) -> int:
     """How many times as much is computed at a time where `x` is."""
-    return GPU_ROWS if x.is_cuda else 1
+    return GPU_TIMES if x.is_cuda else 1
 
 
 class LinearCrossEntropy(torch.autograd.Function):
