@@ -2,6 +2,7 @@
 """Trained models of lstlm.py that adapt to what they have just read, for scoring only.
 
     python adapting.py -model lm_model.pt -results results/adapting.json     # settings chosen on valid, figures on test
+    python adapting.py -model M.pt -stories stream -valid_corpus wiki.valid.tokens -test_corpus wiki.test.tokens
 
 The neural cache (Grave, Joulin & Usunier 2017) mixes the model with the words that followed similar states earlier in
 the story; dynamic evaluation (Krause et al. 2018) goes on training on what it has scored. Losses are in nats, one for
@@ -28,7 +29,8 @@ from lstlm import LSTMLM, ROWS, UserError, pieces  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-BLOCK = 512  # positions whose similarity to all earlier ones is in memory at a time
+BLOCK = 512  # positions whose similarity to earlier ones is in memory at a time
+WINDOW = 2000  # how many positions the cache looks back, as in the paper's experiments with WikiText-2
 THETAS, SHARES = (0.0, 0.03, 0.1, 0.2, 0.3, 0.5), (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)  # tried on valid
 
 
@@ -74,16 +76,16 @@ def nats_by_position(model: LSTMLM, stories: list[list[int]], batch_size: int = 
 def cached(features: Tensor, targets: Tensor, theta: float) -> Tensor:
     """p (T,) of targets (T,) under a cache of the earlier states and what followed them; 0 at the first position.
 
-    p(w) at position i is the share of the j < i with target w, each weighing exp(theta h_i . h_j), where h (T, N) are
-    `features` (Grave et al. 2017, section 3).
+    p(w) at position i is the share of the j from i - WINDOW to i - 1 with target w, each weighing exp(theta h_i . h_j),
+    where h (T, N) are `features` (Grave et al. 2017, section 3).
     """
     found, features = [], features.to(torch.promote_types(features.dtype, torch.float32))
     for begin in range(0, len(targets), BLOCK):
-        end = min(begin + BLOCK, len(targets))
-        scores = theta * features[begin:end] @ features[:end].t()  # (q, k)
-        later = torch.ones_like(scores, dtype=torch.bool).triu(begin)
-        weights = torch.softmax(scores.masked_fill(later, -torch.inf), 1)
-        found.append((weights * (targets[begin:end, None] == targets[:end])).sum(1))
+        end, first = min(begin + BLOCK, len(targets)), max(0, begin - WINDOW)
+        scores = theta * features[begin:end] @ features[first:end].t()  # (q, k)
+        seen = torch.ones_like(scores, dtype=torch.bool).tril(begin - first - 1).triu(begin - first - WINDOW)
+        weights = torch.softmax(scores.masked_fill(~seen, -torch.inf), 1)
+        found.append((weights * (targets[begin:end, None] == targets[first:end])).sum(1))
     return torch.cat(found).nan_to_num_(0)  # the softmax over nothing, at the first position
 
 
@@ -223,16 +225,22 @@ def best_cache(model: LSTMLM, stories: list[list[int]]) -> tuple[dict, float]:
 
 def best_dynamic(model: LSTMLM, stories: list[list[int]]) -> tuple[Dynamic, float]:
     """The setting of dynamic evaluation that is best on these stories, and its nats there."""
-    tried = [(mean(dynamic_evaluation(model, stories, how)), place) for place, how in enumerate(DYNAMIC)]
+    settings = [how for how in DYNAMIC if len(stories) > 1 or how.within]  # with one story `within` says nothing
+    tried = [(mean(dynamic_evaluation(model, stories, how)), place) for place, how in enumerate(settings)]
     nats, place = min(tried)
-    return DYNAMIC[place], nats
+    return settings[place], nats
+
+
+def beginning(stories: list[list[int]], first: int, stream: bool) -> list[list[int]]:
+    """The first so many stories, or of the one of a stream the first stretches."""
+    return [story[: first * lstlm.STRETCH + 1] for story in stories] if stream else stories[:first]
 
 
 def measure(args: argparse.Namespace) -> dict:
-    """Figures on test without and with either way to adapt, its setting chosen on `-first` stories of valid."""
+    """Figures on test without and with either way to adapt, its setting chosen on the `beginning` of valid."""
     loaded = lstlm.load_model(args)
-    valid = lstlm.tokenize_corpus(args.valid_corpus, loaded.token2idx, cased=loaded.config.cased, pieces=loaded.pieces)
-    valid = valid[: args.first]
+    valid = lstlm.tokenize_corpus(args.valid_corpus, loaded.token2idx, args.stories, loaded.config.cased, loaded.pieces)
+    valid = beginning(valid, args.first, args.stories == "stream")
     cache, cache_nats = best_cache(loaded.model, valid)
     dynamic, dynamic_nats = best_dynamic(loaded.model, valid)
     ways = {
@@ -240,10 +248,10 @@ def measure(args: argparse.Namespace) -> dict:
         "cache": (cache, cache_nats, lambda model, stories: neural_cache(model, stories, **cache)),
         "dynamic": (asdict(dynamic), dynamic_nats, lambda model, stories: dynamic_evaluation(model, stories, dynamic)),
     }
-    result = {"model": args.model.name, "valid_stories": len(valid)}
+    result = {"model": args.model.name, "valid_stories": len(valid), "valid_tokens": sum(len(x) - 1 for x in valid)}
     for name, (setting, nats, score) in ways.items():
         began = time.process_time()
-        row = lstlm.score_corpus(loaded, args.test_corpus, "auto", 32,
+        row = lstlm.score_corpus(loaded, args.test_corpus, args.stories, 32,
                                  lambda model, stories, *_, score=score, **__: mean(score(model, stories)))
         result[name] = {"setting": setting, "valid_nats": nats, "test": {key: row[key] for key in MEASURES},
                         "seconds": round(time.process_time() - began, 1)}
@@ -260,7 +268,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("-model", **path, default=lstlm.HW04 / "code" / "lm_model.pt", help="(default lm_model.pt)")
     add("-valid_corpus", **path, default=data / "tiny.valid.tokens.200K", help="(default TinyStories)")
     add("-test_corpus", **path, default=data / "tiny.test.tokens.4M", help="(default TinyStories)")
-    add("-first", type=lstlm.positive, default=100, help="stories of valid on which to choose (default 100)")
+    add("-stories", choices=("auto", "stream"), default="auto", help="as in lstlm.py (default auto: what the file has)")
+    add("-first", type=lstlm.positive, default=100,
+        help=f"stories of valid, or {lstlm.STRETCH:,} tokens of a stream, on which to choose (default 100)")
     add("-results", **path, help="a JSON file to write (default none)")
     add("-device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(default auto: cuda if it is there)")
     return parser.parse_args(argv)

@@ -19,6 +19,7 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import experiments
@@ -113,6 +114,7 @@ def open_study(name: str):
     except ModuleNotFoundError:
         raise SystemExit("tuning.py: error: no optuna; pip install -r requirements-dev.txt") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the heartbeat is: nothing to tell a user
     experiments.BUILD.mkdir(parents=True, exist_ok=True)
     storage = optuna.storages.RDBStorage(f"sqlite:///{experiments.BUILD / 'tune.db'}", heartbeat_interval=30,
                                          heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback())

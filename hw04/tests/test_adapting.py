@@ -56,16 +56,16 @@ def test_dropout_is_off(stories):
 # ---- The neural cache -----------------------------------------------------------------------------------------------
 
 
-def reference_cache(model, story: list[int], theta: float, share: float) -> list[float]:
+def reference_cache(model, story: list[int], theta: float, share: float, window: int = 2000) -> list[float]:
     """Nats of one story, by Grave et al. 2017 in two plain loops."""
     inputs, _, lengths = collate_stories([story])
     h, p = model.features(inputs, lengths)[0], torch.softmax(model(inputs, lengths)[0], 1)
     nats = []
     for i, target in enumerate(story[1:]):
-        weights = [math.exp(theta * float(h[i] @ h[j])) for j in range(i)]
-        same = [weight for j, weight in enumerate(weights) if story[j + 1] == target]
+        weights = {j: math.exp(theta * float(h[i] @ h[j])) for j in range(max(0, i - window), i)}
+        same = [weight for j, weight in weights.items() if story[j + 1] == target]
         part = share if i else 0
-        nats.append(-math.log((1 - part) * float(p[i, target]) + part * sum(same) / (sum(weights) or 1)))
+        nats.append(-math.log((1 - part) * float(p[i, target]) + part * sum(same) / (sum(weights.values()) or 1)))
     return nats
 
 
@@ -77,6 +77,15 @@ REPEATING = [*make_stories(RAGGED, 40), *make_stories([30, 25], 7, seed=1)]  # f
 def test_cache_is_that_of_two_plain_loops(model, monkeypatch, theta, share):
     monkeypatch.setattr(adapting, "BLOCK", 4)
     close(neural_cache(model, REPEATING, theta, share), [reference_cache(model, s, theta, share) for s in REPEATING])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("block", [3, 8, 100])
+@pytest.mark.parametrize("window", [1, 5, 8])
+def test_cache_looks_no_further_back_than_its_window(model, monkeypatch, block, window):
+    monkeypatch.setattr(adapting, "BLOCK", block)
+    monkeypatch.setattr(adapting, "WINDOW", window)
+    close(neural_cache(model, REPEATING, 0.7, 0.4), [reference_cache(model, s, 0.7, 0.4, window) for s in REPEATING])
 
 
 def test_no_share_for_the_cache_leaves_the_loss(model):
@@ -178,6 +187,20 @@ def test_settings_are_chosen_on_valid_and_measured_on_test(capsys, monkeypatch, 
     for name, nats in (("cache", cache), ("dynamic", dynamic)):
         assert math.isclose(content[name]["test"]["nats"], np.concatenate(nats).mean(), rel_tol=1e-5)
         assert content[name]["valid_nats"] < content["plain"]["valid_nats"]
+
+
+def test_of_a_stream_the_first_stretches_choose(capsys, monkeypatch, tmp_path):
+    text, model, results = (tmp_path / name for name in ("text", "model.pt", "results.json"))
+    text.write_text("The cat sat .\n\n" * 8)
+    stream = ["-stories", "stream", "-valid_corpus", str(text), "-model", str(model)]
+    lstlm.main(["-train", "-train_corpus", str(text), *stream, "-cased", "-EDim", "8", "-H", "1", "-N", "8", "-E", "1"])
+    monkeypatch.setattr(lstlm, "STRETCH", 10)
+    monkeypatch.setattr(adapting, "DYNAMIC", [Dynamic(0.0), Dynamic(9.0, within=False)])
+    assert adapting.main([*stream, "-test_corpus", str(text), "-first", "2", "-results", str(results)]) == 0
+    content = json.loads(results.read_text())
+    assert (content["valid_stories"], content["valid_tokens"]) == (1, 20)
+    assert content["plain"]["test"]["n_tokens"] == 8 * 6  # four words and two ends of lines each
+    assert content["dynamic"]["setting"]["within"]
 
 
 def test_a_missing_model_is_one_line(capsys, tmp_path):
