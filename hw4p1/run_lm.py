@@ -265,6 +265,8 @@ def load_test(args: argparse.Namespace, trainer: LMTrainer) -> tuple[DataLoader,
         longest = max(range(len(dataset)), key=lambda i: len(dataset.transcripts_shifted[i]))
         raise UserError(f"{Path(dataset.text_dir) / dataset.text_files[longest]}: {dataset.text_max_len} tokens with "
                         f"SOS, but the model's max_len is {model.max_len}; cut it, or train with it in the data")
+    if not trainer.training_history:
+        raise UserError(f"{trainer.best_model_path}: it has no training_history; it is not of run_lm.py, train anew")
     best = min(trainer.training_history, key=lambda h: h["val"]["ce_loss_char"])
     trained = {"run": args.run, "best_epoch": best["epoch"], "val_perplexity_char": best["val"]["perplexity_char"]}
     return loader, {"test_data": describe_data(loader), "trained_on": config["trained_on"], "model": trained}
@@ -348,7 +350,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     def command(run, *options: tuple[str, dict]) -> None:
         p = commands.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
         p.set_defaults(command=run)
-        p.add_argument("--run", default="lm", metavar="NAME", help="its files are in expts/NAME (default: lm)")
+        name = {"type": run_name, "metavar": "NAME", "default": "lm"}
+        p.add_argument("--run", **name, help="its files are in expts/NAME (default: lm)")
         device = "cuda" if torch.cuda.is_available() else "cpu"
         p.add_argument("--device", choices=("cpu", "cuda"), default=device, help=f"(default here: {device})")
         for name, settings in options:
@@ -381,6 +384,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     out = {"type": Path, "metavar": "FILE", "default": Path("handin.tar"), "help": "(default: handin.tar)"}
     command(handin, data, ("--out", out))
     return parser.parse_args(argv)
+
+
+def run_name(text: str) -> str:
+    if text in ("", ".", "..") or not set(text).isdisjoint("/\\\0"):
+        raise argparse.ArgumentTypeError("give a name without slashes: it is a folder in expts/")
+    return text
 
 
 def positive(text: str) -> int:

@@ -162,7 +162,8 @@ def test_a_subset_of_no_file(make):
 
 @pytest.mark.parametrize("token_type", ["char", "1k"])
 @pytest.mark.parametrize(
-    ("text", "message"), [("An", "character 1 .*'n'"), ("CAFÉ", "character 3 .*'É'"), ("", "an empty transcript")]
+    ("text", "message"), [("An", "character 1 .*'n'"), ("CAFÉ", "character 3 .*'É'"), ("", "an empty transcript"),
+                          ("ONE[EOS]TWO", "it spells a special token"), ("[SOS]ONE", "it spells a special token")]
 )
 def test_a_transcript_that_has_no_tokens_is_named(make, token_type, text, message):
     with pytest.raises(UserError, match=f"0001\\.npy: .*{message}"):

@@ -269,6 +269,7 @@ def test_a_run_is_not_replaced_or_resumed_as_another(there, capsys):
     (lambda c: c["config"]["tokenization"].update(token_type="1k"), "made with 35 tokens, but the tokenizer 1k has"),
     (lambda c: c["config"].pop("model"), "its configuration has no model; it is not of run_lm.py"),
     (lambda c: c.update(model_state_dict={}), "nothing in it could be loaded"),
+    (lambda c: c.pop("training_history"), "it has no training_history; it is not of run_lm.py"),
 ])  # fmt: skip
 def test_a_checkpoint_that_does_not_fit_is_an_error(there, capsys, change, words):
     content = torch.load(run_lm.checkpoint_path("lm", "best-metric"), weights_only=True)
@@ -276,7 +277,14 @@ def test_a_checkpoint_that_does_not_fit_is_an_error(there, capsys, change, words
     odd = run_lm.checkpoint_path("odd", "best-metric")
     odd.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, odd)
-    assert words in fails(capsys, ["generate", "--run", "odd"])
+    assert words in fails(capsys, ["evaluate", "--run", "odd"])
+
+
+@pytest.mark.parametrize("name", ["", "..", "../other", "a/b", "/tmp/x", "a\\b"])
+def test_a_run_stays_in_its_folder(there, capsys, name):
+    with pytest.raises(SystemExit, match="2"):
+        run_lm.main(["generate", "--run", name])
+    assert "give a name without slashes: it is a folder in expts/" in capsys.readouterr().err
 
 
 def test_other_errors_of_use(there, capsys):

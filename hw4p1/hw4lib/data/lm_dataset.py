@@ -66,6 +66,8 @@ class LMDataset(Dataset):
             raise UserError(f"{path}: {error}") from None
         if not tokens:
             raise UserError(f"{path}: an empty transcript; remove the file, or make it again with make_data.py")
+        if not {self.pad_token, self.sos_token, self.eos_token}.isdisjoint(tokens):
+            raise UserError(f"{path}: it spells a special token, such as [EOS], in its text; take it out")
         self.transcripts_shifted.append([self.sos_token, *tokens])
         self.transcripts_golden.append([*tokens, self.eos_token])
         self.total_chars += len(text)
