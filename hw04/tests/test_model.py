@@ -298,6 +298,17 @@ def test_rows_of_given_vectors_stay_bit_equal_and_the_others_train(model, storie
     assert moved[:2].all()  # <unk> and <bos>; <eos> is never an input
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_the_loss_is_that_of_each_story_as_a_whole(monkeypatch, kind, batch_size):
+    monkeypatch.setattr(lstlm, "ROWS", 6)  # pieces of one to six positions
+    model, stories = make_model(**ALL_KINDS[kind]).eval(), make_stories([40, 0, 7, 23], 40)
+    total = sum(float(summed_nats(model, *collate_stories([story]))[0]) for story in stories)
+    tokens = sum(len(story) - 1 for story in stories)
+    assert math.isclose(compute_loss(model, stories, batch_size), total / tokens, rel_tol=1e-12)
+
+
 def test_a_bidirectional_model_sees_its_target():
     """The leak: of words drawn at random, which nobody can predict, it soon knows all; the honest model none."""
     words, stories = 20, make_stories([12] * 200, 23)
