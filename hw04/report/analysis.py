@@ -20,17 +20,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from adapting import nats_by_position
-from experiments import PLANS, RESULTS, Experiment, write_json
+from adapting import nats_by_position, neural_cache
+from experiments import CORPORA, MEASURES, PLANS, RESULTS, Experiment, write_json
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "code"))
 import lstlm  # noqa: E402
 
 BEGINNINGS = ("there was a girl ", "one day, a bird", "there once was a boys and", "one day , a",
               "once upon a time , an elf ", "once upon a time")  # of the handout, item 9
-ONCE = "once upon a time"
+ONCE, ODD = "once upon a time", (BEGINNINGS[2], BEGINNINGS[4])
+ROUND = 50  # tokens that are asked for before the text and they are fed back
+CACHE = {"theta": 0.2, "share": 0.1}  # of the neural cache: what adapting.py found best for the model that ships
 PENALTIES = (-2.0, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 2.0)
 PLACES = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257)  # where ranges of positions in a story begin; the last is open
+LONG = 257  # positions of a story that reaches the last of them
 COUNTS = (1, 10, 100, 1000, 10000)  # where ranges of how often the training corpus has a word begin
 SHOWN = 40  # tokens of a heat map
 
@@ -44,15 +47,24 @@ def asked(model: Path, *flags: str) -> list[dict]:
 
 
 def completions(model: Path) -> dict:
-    """What the handout asks to see: its six beginnings, a greedy continuation, five drawn ones, and -continue."""
+    """What the handout asks to see: its six beginnings, greedy continuations, five drawn ones, and -continue."""
     once = ("-prompt", "-text", ONCE)
     return {
         "next": [{"text": text, "best": list(zip(*(record[key][:5] for key in ("tokens", "probs")), strict=True))}
                  for text in BEGINNINGS for record in asked(model, "-use", "-text", text)],
         "greedy": asked(model, *once, "-greedy")[0], "drawn": asked(model, *once, "-samples", "5", "-seed", "1"),
-        "continued": asked(model, *once, "-greedy", "-continue")[0],
-        "continued_drawn": asked(model, *once, "-continue", "-seed", "1", "-max_tokens", "100")[0],
+        "odd": [asked(model, "-prompt", "-greedy", "-text", text)[0] for text in ODD],
+        "round": ROUND,
+        "continued": asked(model, *once, "-greedy", "-continue", "-max_tokens", str(ROUND))[0],
+        "continued_drawn": asked(model, *once, "-continue", "-seed", "6", "-max_tokens", str(ROUND))[0],
     }
+
+
+def evaluated(experiment: Experiment) -> dict:
+    """What -evaluate prints for the whole train, valid and test corpus (handout, item 11)."""
+    paths = {part: str(experiment.data / "tiny" / name) for part, name in CORPORA["tiny"].items()}
+    rows = asked(experiment.model, "-evaluate", "-test_corpus", *paths.values())
+    return {part: {key: row[key] for key in MEASURES} for part, row in zip(paths, rows, strict=True)}
 
 
 def variety(texts: list[list[str]], length: int = 50) -> dict:
@@ -94,17 +106,21 @@ def averaged(nats: np.ndarray, keys: np.ndarray, begins: tuple[int, ...]) -> lis
 def where_losses_are(nats: list[np.ndarray], stories: list[list[int]], counts: np.ndarray) -> dict:
     """Mean nats by position in the story, by frequency in training, and of rare words said before and not.
 
+    `by_position_long` is of those stories alone that reach the last range, so that all its figures are of the same.
+
     `stories` are ids `<bos> ... <eos>`, `nats` those of each story's targets, `counts` (V,) those of the training.
     """
     targets = np.concatenate([story[1:] for story in stories])
     positions = np.concatenate([np.arange(1, len(story)) for story in stories])
     before = np.concatenate([[token in story[1:i] for i, token in enumerate(story)][1:] for story in stories])
     flat, often = np.concatenate(nats), counts[targets]
+    long = np.repeat([len(story) > LONG for story in stories], [len(story) - 1 for story in stories])
     rare = (often < 1000) & (targets > lstlm.EOS)
     mean = {name: {"tokens": int(mask.sum()), "nats": float(flat[mask].mean())} for name, mask in
             (("rare_new", rare & ~before), ("rare_again", rare & before),
              ("common_new", ~rare & ~before), ("common_again", ~rare & before)) if mask.any()}
     return {"nats": float(flat.mean()), "by_position": averaged(flat, positions, PLACES),
+            "by_position_long": averaged(flat[long], positions[long], PLACES),
             "by_count": averaged(flat, often, COUNTS), "said_before": mean}
 
 
@@ -159,10 +175,10 @@ def analyse(experiment: Experiment, samples: int) -> dict:
     test, train = (lstlm.encode(lstlm.cut(stories, loaded.pieces), loaded.token2idx) for stories in
                    (test_words, lstlm.read_stories(tiny / "tiny.train.tokens.4M", *how)))
     counts = np.bincount(np.concatenate([story[1:] for story in train]), minlength=len(loaded.words))
-    seen = lstlm.compute_loss(loaded.model, train[:1000], 32)
     result = {"name": experiment.plan.name, "seed": experiment.seed, **completions(experiment.model),
-              "train": {"stories": 1000, "nats": seen, "ppl": lstlm.safe_exp(seen)},
+              "evaluated": evaluated(experiment),
               "losses": where_losses_are(nats_by_position(loaded.model, test), test, counts),
+              "cached": where_losses_are(neural_cache(loaded.model, test, **CACHE), test, counts)["said_before"],
               "penalties": penalties(experiment.model, test_words, samples)}
     if loaded.config.a == "dot":
         result["attention"] = attention(loaded.model, loaded.words, test[:200])

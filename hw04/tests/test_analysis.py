@@ -34,6 +34,14 @@ def test_losses_of_rare_words_said_before_and_not():
     assert [row["nats"] for row in found["by_position"]] == [4.0, 1.0, 1.25]
 
 
+def test_losses_by_position_of_long_stories_alone(monkeypatch):
+    monkeypatch.setattr(analysis, "LONG", 4)
+    nats = [np.array([9.0, 9.0, 9.0]), np.array([1.0, 2.0, 3.0, 4.0])]
+    found = analysis.where_losses_are(nats, [[1, 5, 6, 2], [1, 5, 6, 5, 2]], np.full(7, 9))
+    assert found["by_position_long"] == [{"from": 1, "tokens": 1, "nats": 1.0}, {"from": 2, "tokens": 1, "nats": 2.0},
+                                         {"from": 3, "tokens": 2, "nats": 3.5}]
+
+
 def test_attention_weights_are_those_of_the_equation():
     model, (story,) = make_model("dot").eval(), make_stories([6], 40)
     weights = analysis.looks(model, story)
