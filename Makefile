@@ -1,7 +1,7 @@
 # make demo   trains a small language model on the embedded sample and lets it talk (2 to 6 minutes)
 # make test   runs the tests and the linter
-# make report   makes hw04/report.pdf from the stored results; make experiments adds those that are missing (hours;
-#               LSTLM_DATA=DIR: where tiny/ and glove.6B/ are, if not in hw04/data)
+# make report   makes hw04/report.pdf from the stored results; make experiments adds those that are missing (hours of a
+#               GPU, days of a CPU; LSTLM_DATA=DIR: where tiny/, wiki/ and glove.6B/ are, if not in hw04/data)
 # make traces   writes hw04/code/traces.txt, the output of all modes, with the model there and the real stories
 #               (TRAIN_LOG=FILE: the trace of its training; LSTLM_DATA=DIR: where tiny/ is, if not in hw04/data)
 # make handin   packs build/hw04.zip for the course, and runs it where it is unpacked
@@ -62,6 +62,7 @@ report: .venv/dev
 
 experiments: .venv/dev
 	@.venv/bin/python hw04/report/experiments.py run
+	@.venv/bin/python hw04/report/experiments.py rest
 
 traces: .venv/program
 	@.venv/bin/python hw04/traces.py $(if $(TRAIN_LOG),-train_log "$(TRAIN_LOG)")

@@ -28,7 +28,7 @@ class FFLM(nn.Module):
     `features` and `output` are for `lstlm.summed_nats` what those of `lstlm.LSTMLM` are.
     """
 
-    KIND = "fflm"
+    KIND, bidirectional = "fflm", False
 
     def __init__(self, vectors: Tensor, K: int, H: int, N: int):
         """`vectors` (V, EDim) are frozen."""

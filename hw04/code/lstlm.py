@@ -714,7 +714,7 @@ class LSTMLM(nn.Module):
         self.embedding = nn.Embedding.from_pretrained(torch.empty(V, edim, dtype=embeddings.dtype), freeze=False)
         self.register_buffer("learned", torch.ones(V, dtype=torch.bool))
         spread = 1.0 if embeddings.is_meta else self.fill_vectors(embeddings, finetune, tie)
-        self.cell = cell
+        self.cell, self.bidirectional = cell, bidirectional
         size, n = (x // 2 if halves else x for x in (N, edim if tie else N))  # of a layer, and of the last one
         layers, make = H - (tie and H > 1), getattr(nn, cell.upper())
         more = {"dropout": dropout if layers > 1 else 0.0, "bidirectional": bidirectional}
@@ -761,7 +761,7 @@ class LSTMLM(nn.Module):
                 weight.copy_(torch.randn(weight.shape) * (weight.dim() / len(weight) ** 0.5))
         for layer, (w_ih, w_hh, b_ih, b_hh) in enumerate(self.layers()):
             N = w_hh.shape[1]
-            nn.init.normal_(w_ih, std=(2 if layer > self.lstm.bidirectional else 1 / spread) / w_ih.shape[1] ** 0.5)
+            nn.init.normal_(w_ih, std=(2 if layer > self.bidirectional else 1 / spread) / w_ih.shape[1] ** 0.5)
             nn.init.zeros_(b_ih)
             nn.init.zeros_(b_hh)
             if self.cell == "lstm":
@@ -818,12 +818,12 @@ class LSTMLM(nn.Module):
 
     def run_cells(self, data: Tensor, sizes: Tensor, h0: list[Tensor], c0: list[Tensor]):
         """Packed rows (R, EDim), sizes[t] for position t, and states (B, N) -> (R, N), and the states at the end."""
-        if self.lstm.bidirectional:  # what follows these rows is not known: that direction begins here, with zeros
+        if self.bidirectional:  # what follows these rows is not known: that direction begins here, with zeros
             h0[1::2], c0[1::2] = ([torch.zeros_like(x) for x in xs[1::2]] for xs in (h0, c0))
         if data.device.type != "cpu" and not (self.locked and self.training):
             return self.run_cudnn(data, sizes, h0, c0)
         final_h, final_c, more = [], [], (sizes.tolist(), last_rows(sizes), torch.is_grad_enabled())
-        ways = [slice(None), mirrored(sizes)][: 1 + self.lstm.bidirectional]
+        ways = [slice(None), mirrored(sizes)][: 1 + self.bidirectional]
         layers = zip(self.layers(), h0, c0, strict=True)
         for layer in range(len(h0) // len(ways)):
             data, outputs = self.cast(self.drop(data, sizes) if layer else data), []
@@ -998,7 +998,7 @@ def compute_loss(model: LSTMLM, stories: list[list[int]], batch_size: int, progr
     training = model.training
     model.eval()
     by_length = sorted(stories, key=len, reverse=True)
-    rows = sys.maxsize if model.lstm.bidirectional else ROWS * times(model.output.weight)
+    rows = sys.maxsize if model.bidirectional else ROWS * times(model.output.weight)
     total, tokens = 0.0, sum(len(story) - 1 for story in stories)
     with tqdm(total=tokens, unit=" tokens", disable=None if progress else True, leave=False) as bar:
         for start in range(0, len(by_length), batch_size):

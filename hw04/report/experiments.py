@@ -4,6 +4,7 @@
     python experiments.py list                        # what is planned, what is done, and the minutes of both
     python experiments.py run -data DIR [NAME ...]    # train and evaluate what is missing, one after the other
     python experiments.py run -jobs 2                 # as many at a time; each on its share of the threads
+    python experiments.py rest -data DIR              # what is made of trained models, searches and counts, if missing
     python experiments.py tune lstm                   # Optuna's search for good settings; see tuning.py
     python experiments.py ship strong                 # the model of this run becomes code/lm_model.pt, in 16 bits
 
@@ -19,6 +20,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -165,14 +167,35 @@ PLANS = [
 ]
 
 
+def stem(plan: Plan, seed: int) -> str:
+    """The name, without its ending, of the files of a plan with a seed."""
+    return f"{plan.name.replace(',', '').replace(' ', '-')}.{seed}"
+
+
+REST = {  # results that are of no one training, and what makes them: DATA, BUILD and RESULT stand for paths
+    "corpora.json": "corpora.py",
+    "ngram.json": "ngram.py -results RESULT",
+    "tune-lstm.json": "tuning.py lstm",
+    "tune-feed-forward.json": "tuning.py feed-forward",
+    "analysis.tied-1-epoch.?.json": "analysis.py 'tied, 1 epoch'",
+    "analysis.handout-5-epochs.?.json": "analysis.py 'handout, 5 epochs'",
+    "analysis.attention-5-epochs.?.json": "analysis.py 'attention, 5 epochs'",
+    "analysis.strong.?.json": "analysis.py strong",
+    "both_ways.json": "both_ways.py",
+    "adapting.json": "adapting.py -results RESULT",
+    "adapting-stream.json": "adapting.py -model BUILD/wikitext-stream.0.pt -stories stream -first 10 "
+                            "-valid_corpus DATA/wiki/wiki.valid.tokens -test_corpus DATA/wiki/wiki.test.tokens "
+                            "-results RESULT",
+}
+
+
 class Experiment:
     """One plan with one seed: where its files are, whether it is done, and how to do it."""
 
     def __init__(self, plan: Plan, seed: int, data: Path):
         self.plan, self.seed, self.data = plan, seed, data
         self.label = f"{plan.name} / seed {seed}"
-        stem = plan.name.replace(",", "").replace(" ", "-")
-        self.result, self.model = RESULTS / f"{stem}.{seed}.json", BUILD / f"{stem}.{seed}.pt"
+        self.result, self.model = RESULTS / f"{stem(plan, seed)}.json", BUILD / f"{stem(plan, seed)}.pt"
 
     def corpus(self, part: str, stories: int) -> Path:
         """The file of a part of the text; its first so many stories only, if not 0, and backward if so planned."""
@@ -312,6 +335,20 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def make_rest(data: Path) -> None:
+    """Make what is missing of REST. Raises SystemExit with the status of a program that fails, after its words."""
+    for result, command in REST.items():
+        if not any(RESULTS.glob(result)):
+            program, *flags = shlex.split(command)
+            for name, path in {"DATA": data, "BUILD": BUILD, "RESULT": RESULTS / result}.items():
+                flags = [flag.replace(name, str(path)) for flag in flags]
+            print(time.strftime("%H:%M"), command, flush=True)
+            done = subprocess.run([sys.executable, str(REPORT / program), *flags],
+                                  env={**os.environ, "LSTLM_DATA": str(data)})
+            if done.returncode:
+                raise SystemExit(done.returncode)
+
+
 def show(experiments: list[Experiment]) -> None:
     """A line for each run: what it took and gave, or what is planned."""
     left = 0
@@ -333,13 +370,15 @@ def main() -> None:
 
         return tuning.main(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("list", "run", "ship"))
+    parser.add_argument("what", choices=("list", "run", "rest", "ship"))
     parser.add_argument("names", nargs="*", metavar="NAME", help="of runs or of groups of them (default all)")
     parser.add_argument("-data", type=Path, default=Path(os.environ.get("LSTLM_DATA", lstlm.DATA)),
                         help="the folder with tiny/, wiki/ and glove.6B/ (default $LSTLM_DATA, else hw04/data)")
     parser.add_argument("-jobs", type=int, default=1, help="trainings at a time (default 1)")
     parser.add_argument("-first", action="store_true", help="only the first seed of each run (default all)")
     args = parser.parse_intermixed_args()
+    if args.what == "rest":
+        return make_rest(args.data.resolve())
     if unknown := set(args.names) - {name for plan in PLANS for name in (plan.name, plan.group)}:
         parser.error(f"no run or group named {', '.join(sorted(unknown))}; see: experiments.py list")
     plans = [plan for plan in PLANS if not args.names or {plan.name, plan.group} & set(args.names)]

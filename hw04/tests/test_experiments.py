@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,3 +145,27 @@ def test_wikitext_is_a_plan_like_others(data, in_process):
     result = experiment.done()
     assert result["V"] == 3 + 7 and result["test"]["n_tokens"] == 3 * (9 + 4)
     assert result["configuration"]["corpora"] == [lstlm.digest(data / "wiki" / "wiki.train.tokens")] * 3
+
+
+def test_what_is_missing_of_the_rest_is_made(data, monkeypatch, capfd):
+    monkeypatch.setattr(experiments, "REPORT", data)
+    rest = {"one.json": "write.py -results RESULT 'DATA/a b'", "two.?.json": "fail.py"}
+    monkeypatch.setattr(experiments, "REST", rest)
+    (data / "write.py").write_text("import sys, os, pathlib\n_, _, result, name = sys.argv\n"
+                                   "pathlib.Path(result).write_text(name + os.environ['LSTLM_DATA'])")
+    (data / "fail.py").write_text("raise SystemExit(3)")
+    (data / "results").mkdir()
+    with pytest.raises(SystemExit, match="3"):
+        experiments.make_rest(data)
+    assert (data / "results" / "one.json").read_text() == f"{data}/a b{data}"
+    (data / "results" / "one.json").write_text("as it was")
+    (data / "results" / "two.1.json").touch()
+    experiments.make_rest(data)
+    assert (data / "results" / "one.json").read_text() == "as it was"
+
+
+@pytest.mark.parametrize("result", experiments.REST)
+def test_the_programs_of_the_rest_and_their_runs_exist(result):
+    program, *flags = shlex.split(experiments.REST[result])
+    assert (experiments.REPORT / program).exists()
+    assert program != "analysis.py" or flags[0] in {plan.name for plan in PLANS}
