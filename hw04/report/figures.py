@@ -19,6 +19,8 @@ matplotlib.rcParams.update({
     "legend.frameon": False, "svg.hashsalt": "lstlm", "svg.fonttype": "path",
 })
 from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.colors import PowerNorm  # noqa: E402
+from matplotlib.ticker import PercentFormatter  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 
@@ -45,6 +47,9 @@ def pace(run: dict, tokens_per_s: float) -> list[float]:
     return [point["step"] * tokens / tokens_per_s / 60 for point in run["curve"]]
 
 
+TITLES = {"handout": "handout's setting, 1 epoch", "handout, 5 epochs": "handout's setting, 5 epochs",
+          "attention, 5 epochs": "handout's setting, -a, 5 epochs", "tied, 1 epoch": "tied, 256, 1 epoch",
+          "tied, 5 epochs": "tied, 512, 5 epochs", "strong": "strong preset, 8 epochs"}
 SAME_SIZES = {"strong": "tied, 5 epochs"}  # a run on a GPU, and one on a CPU whose step has the same work to do
 
 
@@ -57,16 +62,16 @@ def draw_curves(main: list[dict], bench: list[dict]) -> None:
     for place, run in enumerate(shown):
         rate = rates[SAME_SIZES.get(run["name"], run["name"])]
         losses = [point["valid"] for point in run["curve"]]
-        label = f"{run['name']}, {run['parameters'] / 1e6:.1f} M parameters"
+        label = f"{TITLES[run['name']]}, {run['parameters'] / 1e6:.1f} M"
         axes.plot(pace(run, rate), losses, color=f"C{place}", marker=".", label=label)
         for row in bench if run["name"] == "handout, 5 epochs" else ():
             if row["args"][1:3] in (["-layout", "packed"], ["-layout", "padded"]) and "-similar" not in row["args"]:
                 way = row["args"][2]
                 axes.plot(pace(run, row["tokens_per_s"]), losses, color="grey", marker=".",
-                          linestyle={"packed": ":", "padded": "--"}[way], label=f"the same, a textbook's loop, {way}")
+                          linestyle={"packed": ":", "padded": "--"}[way], label=f"the same, textbook's loop, {way}")
     ticks = (8, 9, 10, 12, 14, 17, 20, 25, 30, 40)
     axes.set_yticks([math.log(tick) for tick in ticks], labels=ticks)
-    minutes = (2, 5, 10, 30, 60, 120, 300, 900)
+    minutes = (5, 10, 30, 60, 120, 300, 900)
     axes.set(xlabel="minutes (ours on one core, the textbook's on two)", ylabel="valid perplexity", xscale="log")
     axes.set_xticks(minutes, labels=minutes)
     axes.minorticks_off()
@@ -79,30 +84,31 @@ def draw_positions(analyses: list[dict]) -> None:
     figure, axes = plt.subplots(figsize=(6, 2.8))
     for analysis in analyses:
         rows = analysis["losses"]["by_position"]
-        axes.plot([row["from"] for row in rows], [row["nats"] for row in rows], marker=".", label=analysis["name"])
-    axes.set(xscale="log", xlabel="position in the story (range from)", ylabel="nats per token")
-    axes.legend()
+        points = [(row["from"], row["nats"]) for row in rows]
+        axes.plot(*zip(*points, strict=True), marker=".", label=TITLES[analysis["name"]])
+    axes.set(xscale="log", xlabel="position in the story (from here to the next mark)", ylabel="nats per token")
+    begins = [row["from"] for row in analyses[0]["losses"]["by_position"]]
+    axes.set_xticks(begins, labels=begins)
+    axes.minorticks_off()
+    axes.legend(fontsize=8)
     save(figure, "positions")
 
 
-def draw_penalties(analyses: list[dict]) -> None:
-    """How varied drawn texts are under each frequency penalty, beside that of the test stories."""
-    figure, panels = plt.subplots(1, 3, figsize=(7.2, 2.5))
-    for analysis in analyses:
-        rows = [row for row in analysis["penalties"] if row["penalty"] is not None]
+def draw_penalties(analysis: dict) -> None:
+    """How varied a model's texts are under each frequency penalty, beside the test stories."""
+    figure, panels = plt.subplots(1, 3, figsize=(7.2, 2.3))
+    *rows, real = analysis["penalties"]
+    for panel, (key, title) in zip(panels, {"distinct2": "different 2-grams", "again": "4-grams said again",
+                                            "loops": "texts that loop"}.items(), strict=True):
         for greedy, style in ((False, "-"), (True, ":")):
-            part = [row for row in rows if row["greedy"] == greedy]
-            for panel, key in zip(panels, ("distinct2", "again", "loops"), strict=True):
-                label = f"{analysis['name']}, {'greedy' if greedy else 'drawn'}"
-                points = [(row["penalty"], row[key]) for row in part if row[key] is not None]
-                panel.plot(*zip(*points, strict=True), style, marker=".", label=label)
-    real = analyses[0]["penalties"][-1]
-    for panel, key, title in zip(panels, ("distinct2", "again", "loops"), ("different 2-grams", "4-grams said again",
-                                                                          "texts that loop"), strict=True):
+            points = [(row["penalty"], row[key]) for row in rows if row["greedy"] == greedy and row[key] is not None]
+            panel.plot(*zip(*points, strict=True), style, marker=".", label="greedy" if greedy else "drawn")
         if key in real:
             panel.axhline(real[key], color="grey", linewidth=0.8, linestyle="--")
-        panel.set(title=title, xlabel="frequency penalty", ylim=(-0.03, 1.03))
-    panels[0].legend(fontsize=6.5)
+        panel.set(title=title, xlabel="frequency penalty")
+        panel.set_ylim(top=1.03 if key != "again" else None)
+        panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    panels[2].legend(fontsize=8)
     save(figure, "penalties")
 
 
@@ -110,7 +116,8 @@ def draw_attention(analysis: dict) -> None:
     """Where each position of the beginning of a test story looks."""
     words = analysis["attention"]["words"]
     figure, axes = plt.subplots(figsize=(6.2, 5.6))
-    axes.imshow(analysis["attention"]["map"], cmap="Blues", vmin=0, vmax=0.4)
+    image = axes.imshow(analysis["attention"]["map"], cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
+    figure.colorbar(image, label="weight", shrink=0.6, ticks=(0, 0.05, 0.1, 0.2, 0.5, 1))
     axes.grid(False)
     axes.set_xticks(range(len(words)), labels=words, rotation=90, fontsize=6)
     axes.set_yticks(range(len(words)), labels=words, fontsize=6)
@@ -143,8 +150,9 @@ def main() -> None:
         draw_small(small)
     if analyses:
         draw_positions(analyses)
-        draw_penalties(analyses)
     for analysis in analyses:
+        if analysis["name"] == "strong":
+            draw_penalties(analysis)
         if "attention" in analysis:
             draw_attention(analysis)
 
