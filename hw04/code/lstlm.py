@@ -52,7 +52,6 @@ try:
     from torch.nn import functional as F
     from torch.nn.parallel import DistributedDataParallel
     from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
-    from torch.overrides import TorchFunctionMode
     from torch.utils.checkpoint import checkpoint
     from tqdm import tqdm
 except KeyboardInterrupt:  # Ctrl-C in the second that this takes
@@ -2189,16 +2188,6 @@ def load_model(args: argparse.Namespace, precision: torch.dtype = torch.float32)
     return Loaded(model.to(device).eval(), config, words, token2idx, facts, pieces)
 
 
-class Sizes(TorchFunctionMode):
-    """Within it and the device `meta`, where tensors have a shape and no numbers, a model can be made to see its sizes.
-
-    Arithmetic there would load PyTorch's compiler, which takes seconds, so its modules draw no numbers.
-    """
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        return args[0] if function is Tensor.uniform_ else function(*args, **(kwargs or {}))
-
-
 def check_model(content: dict) -> None:
     """Raise ValueError or the like if any part of a checkpoint cannot be right."""
     config, words, weights, facts = (content[key] for key in ("config", "words", "weights", "facts"))
@@ -2216,7 +2205,7 @@ def check_model(content: dict) -> None:
     layers = sum("weight_ih_l" in name for name in weights)
     if config.H * (1 + config.bidirectional) != layers:  # before that many are made
         raise ValueError("its layers do not match its weights")
-    with torch.device("meta"), Sizes():
+    with torch.device("meta"):  # tensors there have a shape and no numbers; arithmetic would load PyTorch's compiler
         model = config.build(torch.empty(len(words), config.EDim), torch.float32)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if {name: tensor.shape for name, tensor in weights.items()} != shapes:
