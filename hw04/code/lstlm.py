@@ -457,13 +457,6 @@ def pack(lengths: Tensor) -> PackedSequence:
     return pack_padded_sequence(places, lengths, batch_first=True, enforce_sorted=False)
 
 
-def last_rows(batch_sizes: Tensor) -> Tensor:
-    """The packed row (B,) of each story's last position, longest story first."""
-    rank = torch.arange(int(batch_sizes[0]))
-    lengths = (batch_sizes[:, None] > rank).sum(0)
-    return (batch_sizes.cumsum(0) - batch_sizes)[lengths - 1] + rank
-
-
 def places(batch_sizes: Tensor) -> tuple[Tensor, Tensor]:
     """Of each packed row (R,) its position, and its story's rank, longest story first."""
     positions = torch.arange(len(batch_sizes)).repeat_interleave(batch_sizes)
@@ -471,7 +464,7 @@ def places(batch_sizes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mirrored(batch_sizes: Tensor) -> Tensor:
-    """For each packed row (R,) that of the same story which is as far from its other end."""
+    """For each packed row (R,) that of the same story which is as far from its other end: of the first B the last."""
     (positions, ranks), begins = places(batch_sizes), batch_sizes.cumsum(0) - batch_sizes
     return begins[ranks.bincount()[ranks] - 1 - positions] + ranks
 
@@ -821,17 +814,19 @@ class LSTMLM(nn.Module):
             h0[1::2], c0[1::2] = ([torch.zeros_like(x) for x in xs[1::2]] for xs in (h0, c0))
         if data.device.type != "cpu" and not (self.locked and self.training):
             return self.run_cudnn(data, sizes, h0, c0)
-        final_h, final_c, more = [], [], (sizes.tolist(), last_rows(sizes), torch.is_grad_enabled())
-        ways = [slice(None), mirrored(sizes)][: 1 + self.bidirectional]
+        backwards, final_h, final_c = mirrored(sizes), [], []
+        last = backwards[: sizes[0]]  # the rows (B,) of the last positions
+        ways = [slice(None), backwards][: 1 + self.bidirectional]
         layers = zip(self.layers(), h0, c0, strict=True)
         for layer in range(len(h0) // len(ways)):
             data, outputs = self.cast(self.drop(data, sizes) if layer else data), []
             for way in ways:
                 weights, h, c = next(layers)
                 sums, w_hh = self.input_sums(data[way], *map(self.cast, weights))
-                hidden, c = PackedLayer.apply(CELLS[self.cell], sums, w_hh, self.cast(h), c, *more)
+                hidden, c = PackedLayer.apply(CELLS[self.cell], sums, w_hh, self.cast(h), c, sizes.tolist(), last,
+                                              torch.is_grad_enabled())
                 outputs.append(hidden[way])
-                final_h.append(hidden[more[1]].to(c.dtype))
+                final_h.append(hidden[last].to(c.dtype))
                 final_c.append(c)
             data = torch.cat(outputs, 1) if len(ways) > 1 else hidden
         return data, final_h, final_c
