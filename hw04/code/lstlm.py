@@ -1069,24 +1069,18 @@ def over_processes(*values: float) -> list[float]:
     return sums.tolist()
 
 
-@contextlib.contextmanager
-def together(args: argparse.Namespace) -> Iterator[None]:
-    """Join the processes that `torchrun` started, if it did. Only the first one prints."""
+def join_processes(args: argparse.Namespace, stack: contextlib.ExitStack) -> None:
+    """Join the processes that `torchrun` started, if it did, until `stack` is left. Only the first one prints."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield
         return
     device = choose_device(args.device)
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        with contextlib.ExitStack() as stack:
-            if dist.get_rank():
-                args.out = stack.enter_context(open(os.devnull, "w"))
-                stack.enter_context(contextlib.redirect_stdout(args.out))
-            yield
-    finally:
-        dist.destroy_process_group()
+    stack.callback(dist.destroy_process_group)
+    if dist.get_rank():
+        args.out = stack.enter_context(open(os.devnull, "w"))  # noqa: SIM115 - closed with `stack`
+        stack.enter_context(contextlib.redirect_stdout(args.out))
 
 
 def ahead(function, items: Iterable) -> Iterator:
@@ -1132,12 +1126,6 @@ def make_optimizer(model: LSTMLM, args: argparse.Namespace) -> torch.optim.Optim
 
 def train(args: argparse.Namespace) -> None:
     """Train a model on `-train_corpus`, keep the best one by valid loss, log and show how it goes."""
-    with together(args):
-        train_here(args)
-
-
-def train_here(args: argparse.Namespace) -> None:
-    """`train`, in one of the processes that do it together."""
     args.seed = args.seed or 0
     torch.manual_seed(args.seed)
     precision = choose_precision(args.precision, device := choose_device(args.device))
@@ -2529,6 +2517,8 @@ def main(argv: list[str] | None = None) -> int:
             args.out = sys.stdout
             if args.json:  # only its records go there, all that is for people to standard error
                 stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+            if args.run is train:
+                join_processes(args, stack)
             args.run(args)
         return 0
     except UserError as error:
