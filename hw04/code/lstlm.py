@@ -1998,21 +1998,13 @@ def remove_leftovers(model: Path) -> None:
     """Remove temporary files of `atomic_write` for this model whose process was killed."""
     for path in model.parent.glob(f".{glob.escape(model.name.removesuffix('.pt'))}.*.tmp"):
         process = path.suffixes[-2][1:]
-        if process.isdecimal() and not is_running(int(process)):
+        try:
+            if process.isdecimal() and os.name == "posix":  # where one can ask
+                os.kill(int(process), 0)  # sends nothing, but fails if there is no such process
+        except PermissionError:  # there is, somebody else's
+            pass
+        except (ProcessLookupError, OverflowError):
             path.unlink(missing_ok=True)
-
-
-def is_running(process: int) -> bool:
-    """Whether there is a process with this number, as far as one can know."""
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # it is somebody else's
-        return True
-    return True
 
 
 def to_json(record: dict) -> str:
