@@ -2370,16 +2370,13 @@ def make_parser() -> Parser:
 
 # What `-preset` sets, for flags that are not given. strong: word vectors that are the output layer too leave room for a
 # wide last layer; dropout keeps several epochs from learning the stories by heart.
-PRESETS = {"strong": {"tie": True, "EDim": 512, "dropout": 0.3, "E": 8}}
+PRESETS = {"strong": "-tie -EDim 512 -dropout 0.3 -E 8"}
 
 
 def add_model_and_file_flags(p: Parser) -> None:
     """Flags that say what the model is and where the files are."""
     add = p.add_argument_group("the model (only -train needs these; one that disagrees is an error)").add_argument
-    said = {name: " ".join(f"-{flag}" if value is True else f"-{flag} {value:g}" for flag, value in flags.items())
-            for name, flags in PRESETS.items()}
-    add("-preset", choices=PRESETS, help=f"other defaults; {'; '.join(f'{k}: {v}' for k, v in said.items())} "
-        "(default none)")
+    add("-preset", choices=PRESETS, help=f"other defaults; {'; '.join(map(': '.join, PRESETS.items()))} (default none)")
     add("-H", type=positive, help="LSTM layers (default 2)")
     add("-N", type=positive, help="size of each layer's hidden and cell state (default 512)")
     add("-cell", choices=CELLS, help="the kind of its layers (default lstm)")
@@ -2464,9 +2461,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line, checked as far as it can be without looking at files."""
     parser = make_parser()
     args, unknown = parser.parse_known_args(argv)
-    if args.preset:
-        parser.set_defaults(**PRESETS[args.preset])
-        args, unknown = parser.parse_known_args(argv)
+    if args.preset:  # in front, as the last of two flags counts
+        args, unknown = parser.parse_known_args(PRESETS[args.preset].split() + (sys.argv[1:] if argv is None else argv))
     if unknown:
         near = difflib.get_close_matches(unknown[0].replace("--", "-"), re.findall(r"-\w+", parser.format_usage()), 1)
         hint = f"did you mean {near[0]}?" if near else "is it a text that needs quotes?"
