@@ -1517,10 +1517,9 @@ class Stepper:
         """The weight (SN, In + N) of [x ; h] and the bias (SN,) that give all sums of a cell."""
         if self.cell is not GRUCell:
             return torch.cat([w_ih, w_hh], 1), b_ih + b_hh
-        (w_ru, w_n), (b_ru, b_n) = (x.tensor_split([2 * len(x) // 3]) for x in (w_ih, b_ih))
-        (v_ru, v_n), (d_ru, d_n) = (x.tensor_split([2 * len(x) // 3]) for x in (w_hh, b_hh))
-        rows = [[w_ru, v_ru], [torch.zeros_like(w_n), v_n], [w_n, torch.zeros_like(v_n)]]
-        return torch.cat([torch.cat(row, 1) for row in rows]), torch.cat([b_ru + d_ru, d_n, b_n])
+        N = w_hh.shape[1]  # the sums r, u, z_n and x_n: x gives none to z_n, and h none to x_n
+        w_ih, b_ih = (torch.cat([x[: 2 * N], torch.zeros_like(x[:N]), x[2 * N :]]) for x in (w_ih, b_ih))
+        return torch.cat([w_ih, F.pad(w_hh, (0, 0, 0, N))], 1), b_ih + F.pad(b_hh, (0, N))
 
     def prepared(self, weight: Tensor, bias: Tensor):
         """The function x (K, In) -> x W^T + b (K, n), with the product in `precision`."""
