@@ -1922,7 +1922,7 @@ MODEL, STATE, VERSION = LSTMLM.KIND, "lstlm state", 2
 class Config:
     """The hyper-parameters that shape a model, named as on the command line; a checkpoint stores them."""
 
-    EDim: int
+    EDim: int = 100
     H: int = 2
     N: int = 512
     VSize: int = 10000
@@ -2263,15 +2263,13 @@ def fill_corpora(args: argparse.Namespace, trained_on_sample: bool = False) -> s
 def training_vocabulary(args: argparse.Namespace) -> tuple[dict[str, int], Tensor, Config, Pieces | None]:
     """The vocabulary, its vectors, the hyper-parameters and the pieces of a training run; says what they are."""
     given = {name: value for name, value in vars(args).items() if name in Config.__annotations__ and value is not None}
-    config = Config(**{"EDim": 100, **given})
-    if args.embeddings_file and args.EDim:
-        raise UserError("-EDim is for learned vectors, -embeddings_file for GloVe's; give one of them")
+    config = Config(**given)
     bpe = config.tokenizer == "bpe"
-    if bpe and args.embeddings_file:
-        raise UserError("-embeddings_file has vectors of words, but -tokenizer bpe learns its own; give one of them")
-    by_default = DEFAULT_GLOVE if DEFAULT_GLOVE.exists() and not args.EDim and not bpe else None
-    glove = args.embeddings_file or by_default
-    if not glove and not args.EDim and not bpe:
+    learns = args.EDim or bpe
+    if args.embeddings_file and learns:
+        raise UserError("-embeddings_file has GloVe's vectors, -EDim and -tokenizer bpe learn theirs; give one of them")
+    glove = args.embeddings_file or (DEFAULT_GLOVE if DEFAULT_GLOVE.exists() and not learns else None)
+    if not glove and not learns:
         print(f"note: no {DEFAULT_GLOVE}; learning the word vectors (python hw04/data/get_data.py glove gets it)")
     if not glove and args.glove_only:
         raise UserError("-glove_only needs GloVe vectors; give -embeddings_file")
