@@ -1183,7 +1183,8 @@ def optimise(run: "Run", stories: list[list[int]], valid: list[list[int]], token
                 for group in run.optimizer.param_groups:
                     group["lr"] = learning_rate(run.step, steps, group["peak"], args.schedule)
                 count = sum(int(lengths.sum()) for _, _, lengths in parts)
-                nats = run.agree(train_step(run.nats_of, run.optimizer, parts))
+                nats, signals = over_processes(train_step(run.nats_of, run.optimizer, parts), run.signal)
+                run.stop = signals > 0  # if one came to any of the processes
                 run.done, run.seen = run.done + 1, run.seen + count
                 if math.isfinite(nats):
                     run.nats, run.tokens, run.in_a_row = run.nats + nats, run.tokens + count, 0
@@ -1349,12 +1350,6 @@ class Run:
         return {"format": STATE, "version": VERSION, "config": asdict(self.config), "facts": self.facts,
                 "numbers": {name: getattr(self, name) for name in self.NUMBERS}, "random": torch.get_rng_state(),
                 "weights": on_cpu(self.model.state_dict()), "moments": self.optimizer.state_dict()["state"]}
-
-    def agree(self, nats: float) -> float:
-        """The nats of all processes; if a signal came to one of them, all will stop after this step."""
-        nats, signals = over_processes(nats, self.signal)
-        self.stop = signals > 0
-        return nats
 
     def load_state(self) -> None:
         """Go on from the state file. Raises UserError if there is none, or if it is that of another command."""
