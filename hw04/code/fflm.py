@@ -58,7 +58,7 @@ class FFLM(nn.Module):
 
     def features(self, inputs: Tensor, lengths: Tensor, state: State | None = None):
         """The last hidden layer (R, N) at the R real positions, their `lstlm.pack` layout, and the state at the end."""
-        packing = lstlm.pack(lengths)
+        packing = lstlm.pack(lengths, inputs.shape[1])
         windows = self.windows(inputs, state and state.past)  # (B, T, K)
         rows = self.embedding(windows.flatten(0, 1)[packing.data.to(inputs.device)])  # (R, K, EDim)
         return self.hidden(rows.flatten(1)), packing, State((), (), windows[:, -1, 1:], 0)

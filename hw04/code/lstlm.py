@@ -445,16 +445,15 @@ def pieces(batch: list[list[int]], length: int) -> Iterator[tuple[Tensor, Tensor
 # ---- The packed LSTM ------------------------------------------------------------------------------------------------
 
 
-def pack(lengths: Tensor) -> PackedSequence:
+def pack(lengths: Tensor, T: int) -> PackedSequence:
     """Where the R real positions of a padded batch (B, T) of stories with these lengths (B,) stand when packed.
 
     `data` (R,) is the place of each packed row in the padded batch, flattened to (B * T): the first position of all
     stories, the longest story first (`sorted_indices`), then the second position of all that have one, and so on,
     `batch_sizes[t]` rows for position t.
     """
-    lengths = lengths.cpu()
-    places = torch.arange(len(lengths) * int(lengths.max())).view(len(lengths), -1)
-    return pack_padded_sequence(places, lengths, batch_first=True, enforce_sorted=False)
+    places = torch.arange(len(lengths) * T).view(len(lengths), T)
+    return pack_padded_sequence(places, lengths.cpu(), batch_first=True, enforce_sorted=False)
 
 
 def places(batch_sizes: Tensor) -> tuple[Tensor, Tensor]:
@@ -784,7 +783,7 @@ class LSTMLM(nn.Module):
         `state` is that of an earlier call: the stories go on where they were.
         """
         # YOUR CODE HERE: BEGIN (1)
-        packing = pack(lengths)
+        packing = pack(lengths, inputs.shape[1])
         rows, _, order, back = (x.to(inputs.device) for x in packing)
         state = state or self.initial_state(len(inputs))
         words = self.embed(inputs.flatten()[rows])  # (R, EDim)

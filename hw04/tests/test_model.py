@@ -201,7 +201,7 @@ def test_packed_cells_equal_those_of_pytorch(cell, lengths, H, N, dtype, seed):
         nn.init.normal_(parameter, std=0.5)
     data = torch.randn(len(lengths), max(lengths), 5, dtype=dtype)
     h0, c0 = (torch.randn(H, len(lengths), N, dtype=dtype, requires_grad=True) for _ in range(2))
-    packing = pack(torch.tensor(lengths))
+    packing = pack(torch.tensor(lengths), max(lengths))
     order = packing.sorted_indices
     rows = data.flatten(0, 1)[packing.data].requires_grad_()
     start = (h0, c0) if cell == "lstm" else (h0, h0)  # the others have h only, and c is h in full precision
@@ -256,6 +256,14 @@ def test_pieces_with_the_state_carried_over_equal_the_whole(model, stories):
             nats, state = summed_nats(model, inputs, targets, lengths, state and state.take(slice(len(inputs))))
             total += nats.item()
         assert math.isclose(total, whole.item(), rel_tol=1e-12)
+
+
+def test_more_padding_than_the_longest_story_needs_changes_nothing(model, stories):
+    """As in the share of one of several processes, where another one has the longest story."""
+    inputs, targets, lengths = collate_stories(stories)
+    wide = F.pad(inputs, (0, 3)), F.pad(targets, (0, 3), value=-100), lengths
+    torch.testing.assert_close(summed_nats(model, *wide)[0], summed_nats(model, inputs, targets, lengths)[0])
+    torch.testing.assert_close(model(wide[0], lengths)[:, :-3], model(inputs, lengths))
 
 
 def test_collate_pads_inputs_with_0_and_targets_with_minus_100():
@@ -331,7 +339,8 @@ def test_a_bidirectional_model_sees_its_target():
 
 def test_locked_dropout_drops_the_same_columns_all_through_a_story(stories):
     model = make_model(dropout=0.5, locked=True).train()
-    packing = pack(torch.tensor([len(story) - 1 for story in stories]))
+    _, _, lengths = collate_stories(stories)
+    packing = pack(lengths, int(lengths.max()))
     kept = model.drop(torch.ones(len(packing.data), 50), packing.batch_sizes)
     padded, _ = pad_packed_sequence(packing._replace(data=kept), batch_first=True)
     masks = {tuple(story[0].tolist()) for story in padded}

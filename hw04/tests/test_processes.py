@@ -41,7 +41,9 @@ def losses(model: Path) -> list[float]:
     return [record[key] for record in records if record.get("mode") == "train" for key in ("train_nats", "valid_nats")]
 
 
-def test_two_processes_train_what_one_does(flags, tmp_path):
+@pytest.mark.parametrize("bptt", ["5", "500"])  # the second story may be shorter than a piece
+def test_two_processes_train_what_one_does(flags, tmp_path, bptt):
+    flags = [*flags, "-bptt", bptt]
     one, two = tmp_path / "one.pt", tmp_path / "two.pt"
     assert lstlm.main([*flags, "-model", str(one)]) == 0
     process = torchrun(flags, two)
