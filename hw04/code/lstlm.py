@@ -2485,7 +2485,9 @@ def set_up_memory() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one of the four modes; returns the exit status: 0, 2 for what the user can mend, 130 for Ctrl-C."""
     set_up_memory()
-    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115 - for all the run, if the caller closed it: `<&-`
+    for name, way in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # for all the run, as the caller closed it: `<&-`, `>&-`, `2>&-`
+            setattr(sys, name, open(os.devnull, way))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not one of a notebook
             stream.reconfigure(errors="backslashreplace")

@@ -433,6 +433,16 @@ def test_main_may_be_called_where_output_is_no_file(folder):
     assert printed.getvalue().startswith("tokens: once")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_stream_that_the_caller_closed_is_no_error(folder, closed):
+    train = f"-train -H 1 -N 4 -EDim 3 -E 1 -train_corpus '{folder}/valid.tokens' -valid_corpus '{folder}/valid.tokens'"
+    for flags, model in (("-prompt -text the", "m"), (f"-evaluate -test_corpus '{folder}/valid.tokens'", "m"),
+                         (train, "closed")):
+        command = f"'{sys.executable}' '{PROGRAM}' {flags} -model '{folder}/{model}.pt' {closed}"
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, env=ONE_THREAD)
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
 def test_output_that_nobody_reads_ends_quietly(folder):
     command = f"'{sys.executable}' '{PROGRAM}' -prompt -model '{folder}/m.pt' -text the -samples 200 -seed 1 | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
