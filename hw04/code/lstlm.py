@@ -2009,7 +2009,7 @@ def to_json(record: dict) -> str:
 
 def side_file(model: Path, ending: str) -> Path:
     """`X.log.jsonl`, `X.prev.pt` and so on, beside the model `X.pt`."""
-    return model.with_name(model.name.removesuffix(".pt") + ending)
+    return model.parent / (model.name.removesuffix(".pt") + ending)  # with_name would not take the model `.` or `/`
 
 
 def check_writable(model: Path) -> None:

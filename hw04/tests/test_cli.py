@@ -386,7 +386,8 @@ def test_a_checkpoint_that_is_none(call, folder, tmp_path):
         (tmp_path / "bad.pt").write_bytes(content)
         check_error(call("-use", "-model", tmp_path / "bad.pt", text="the\n"), "bad.pt", "-model")
     check_error(call("-use", "-model", tmp_path / "none.pt"), "none.pt: no such model", "-train")
-    check_error(call("-use", "-model", tmp_path), str(tmp_path))
+    for path in (tmp_path, ".", "/"):
+        check_error(call("-use", "-model", path), f"{path}: no lstlm file")
     saved = torch.load(folder / "m.pt", weights_only=True)
     (tmp_path / "new.pt").write_bytes(lstlm.seal({**saved, "version": 99}))
     check_error(call("-evaluate", "-model", tmp_path / "new.pt"), "version 99")
