@@ -2463,13 +2463,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     check_training(args)
     if args.dropout is not None and not 0 <= args.dropout < 1:
         parser.error(f"-dropout {args.dropout}: give a number from 0 to below 1")
-    written = [path for path in (args.model, args.trace) if path]
+    written = [side_file(args.model, ending) for ending in (".log.jsonl", ".loss.png", ".state.pt", ".state.prev.pt")]
+    written += [path for path in (args.model, args.trace) if path]
     read = [args.train_corpus, args.valid_corpus, args.embeddings_file, *(args.test_corpus or [])]
     if re.search(r"[\0-\x1f\x7f-\x9f]", "".join(map(str, written + read))):
         parser.error("a path with a control character in it; rename the file")
     written = [path.resolve() for path in written]
     if len({*written}) < len(written) or {*written} & {path.resolve() for path in read if path}:
-        parser.error("-model and -trace need files of their own, which no other flag names")
+        parser.error("-model, with X.log.jsonl and others beside X.pt, and -trace need files that no other flag names")
     args.sampling = Sampling(args.greedy, args.fpenalty, args.temperature, args.top_k, args.top_p, args.min_p)
     return args
 
