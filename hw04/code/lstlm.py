@@ -1391,7 +1391,7 @@ def shared_loss(model: LSTMLM, stories: list[list[int]], batch_size: int) -> flo
 
 def safe_exp(nats: float) -> float:
     """exp(nats), the perplexity; infinity where that is too large for a float."""
-    return math.exp(nats) if not nats >= 700 else math.inf
+    return math.inf if nats >= 700 else math.exp(nats)
 
 
 def draw_curve(path: Path, records: list[dict]) -> None:
@@ -1571,7 +1571,7 @@ def next_logits(model: LSTMLM, stories: list[list[int]], memory: Memory) -> Tens
     new = torch.tensor([story[known:] for story in stories], device=model.output.weight.device)  # (K, new)
     if memory.state and new.shape[1] == 1:
         memory.logits, memory.state = Stepper.of(model)(new[:, 0], memory.state)
-    else:
+    elif new.shape[1]:
         read(model, new, memory)
     memory.stories = [list(story) for story in stories]
     return memory.logits
@@ -1582,12 +1582,11 @@ def read(model: LSTMLM, new: Tensor, memory: Memory) -> None:
     bar = tqdm(total=new.shape[1], desc="reading", unit=" tokens", leave=False, disable=new.shape[1] < 5000 or None)
     with bar:
         for part in new.split(max(1, ROWS // len(new)), 1):
-            if part.shape[1]:
-                features, packing, memory.state = model.features(part, torch.tensor([part.shape[1]] * len(part)),
-                                                                memory.state)
-                last = features[-len(part) :][packing.unsorted_indices]
-                memory.logits = model.output(last.to(model.output.weight.dtype))
-                bar.update(part.shape[1])
+            K, n = part.shape
+            features, packing, memory.state = model.features(part, torch.full((K,), n), memory.state)
+            last = features[-K:][packing.unsorted_indices]
+            memory.logits = model.output(last.to(model.output.weight.dtype))
+            bar.update(n)
 
 
 def generate_next_token(
