@@ -1150,7 +1150,7 @@ def train(args: argparse.Namespace) -> None:
     print(f"{len(stories):,} {kind}, {tokens:,} target tokens; valid {sum(len(s) - 1 for s in valid):,}; "
           f"{sum(p.numel() for p in model.parameters()):,} parameters on {device} in {precision}".replace("torch.", ""))
     optimise(run, stories, valid, tokens)
-    if run.best == math.inf:
+    if run.first and run.best == math.inf:
         raise UserError(f"-lr {args.lr}: the valid loss was never a number, so nothing was saved; give a smaller -lr")
     print(f"best valid loss {run.best:.4f} nats (perplexity {safe_exp(run.best):.2f}), model in {args.model}")
     if sample:
@@ -1291,13 +1291,14 @@ class Run:
 
     def save_best(self, valid: float) -> bool:
         """Save the model as the best one so far; whether that was possible."""
-        facts = {**self.facts, "epoch": self.epoch, "step": self.step, "valid_nats": valid}
+        facts, saved = {**self.facts, "epoch": self.epoch, "step": self.step, "valid_nats": valid}, False
         with self.surviving(self.args.model):
             if self.first:
                 save_model(self.args.model, self.model, self.config, self.words, facts, self.pieces)
+            saved = True
+        if saved := not any(over_processes(not saved)):  # what the first process could not do all have to know
             self.best, self.best_epoch = valid, self.epoch
-            return True
-        return False
+        return saved
 
     def skip(self, batch: list[int]) -> None:
         """Count a step that was not done, with these stories. Raises UserError after SKIPS of them in a row."""

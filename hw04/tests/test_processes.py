@@ -2,10 +2,12 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import lstlm
@@ -72,3 +74,12 @@ def test_a_signal_to_one_of_two_stops_both_with_the_state_saved(flags, tmp_path)
     assert "stopped and saved" in err
     state = torch.load(tmp_path / "m.state.pt", weights_only=True)
     assert state["numbers"]["step"] > 3
+
+
+def test_a_model_that_the_first_process_cannot_save_is_the_best_of_none(flags, tmp_path):
+    full = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (4096, 4096))  # as a full disk: no model fits into that
+    process = torchrun([*flags, "-E", "9", "-patience", "1"], tmp_path / "m.pt", preexec_fn=full)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 1, err
+    assert err.count("lstlm.py: error:") == err.count("m.pt: the best model could not be saved") == 1, err
+    assert "stopped early: no better valid loss for 1 epochs" in err + out
