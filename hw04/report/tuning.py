@@ -118,9 +118,11 @@ def open_study(name: str):
     experiments.BUILD.mkdir(parents=True, exist_ok=True)
     storage = optuna.storages.RDBStorage(f"sqlite:///{experiments.BUILD / 'tune.db'}", heartbeat_interval=30,
                                          heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback())
-    return optuna.create_study(study_name=name, storage=storage, load_if_exists=True,
-                               sampler=optuna.samplers.TPESampler(seed=0),
-                               pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1))
+    study = optuna.create_study(study_name=name, storage=storage, load_if_exists=True,
+                                pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1))
+    # The same seed again would draw again what a search that goes on, or another of its processes, has tried.
+    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
+    return study
 
 
 def finished(study) -> list:

@@ -52,6 +52,16 @@ def test_a_search_goes_on_and_keeps_the_best(few):
     assert json.loads((experiments.RESULTS / "tune-lstm.json").read_text()) == again
 
 
+def test_a_search_that_goes_on_draws_new_points(few):
+    drawn = []
+    for _ in range(3):
+        study = tuning.open_study("lstm")  # as each call of the program does
+        trial = study.ask()
+        drawn.append(trial.suggest_float("lr", 0, 1))
+        study.tell(trial, 1.0)
+    assert len({*drawn}) == 3
+
+
 def test_no_trial_may_be_larger_than_base():
     stored = json.loads((Path(tuning.__file__).parent / "results" / "base.0.json").read_text())
     assert stored["parameters"] == tuning.PARAMETERS
