@@ -129,7 +129,7 @@ PLANS = [
     Plan("wiki", "wikitext", "-H 2 -N 512 -EDim 100 -E 5", 70, text="wiki"),
     Plan("wiki", "wikitext, strong", f"{TIED} -E 5", 80, text="wiki"),
     Plan("wiki", "wikitext, stream",
-         "-tie -EDim 256 -dropout 0.2 -VSize 40000 -cased -stories stream -E 2 -B 8 -bptt 128", 40, text="wiki"),
+         "-tie -EDim 256 -dropout 0.2 -VSize 40000 -cased -stories stream -E 4 -B 8 -bptt 128", 120, text="wiki"),
     small("base", seeds=(0, 1, 2)),
     small("float32", "-precision fp32"),
     Plan("small", "feed-forward", "-lstm BASE -K 5 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
