@@ -82,7 +82,7 @@ def test_traces_have_the_four_modes_and_no_path_of_this_machine(made):
     assert "epoch 1, " in text and "best valid loss" in text
     assert re.findall(r"^words> (.*)", text, re.M) == list(traces.SIX) and text.count("\nnext:   ") == 6
     assert re.findall(r"^-- seed (\d)", text, re.M) == ["1", "2", "3", "4", "5", "6"]
-    assert len(re.findall(r"^-- \d+ tokens, ended by ", text, re.M)) == 9
+    assert len(re.findall(r"^-- \d+ tokens, ended by ", text, re.M)) == 11
     assert "\n$ python lstlm.py -prompt -greedy -text 'once upon a time' -model lm_model.pt" in text
     rows = re.findall(r"%\s+[\d,]+  (\S+)$", text, re.M)
     assert rows == [f"../data/tiny/{name}" for name in traces.CORPORA]
