@@ -1,7 +1,7 @@
 # make demo   trains a small language model on the embedded sample and lets it talk (2 to 6 minutes)
 # make test   runs the tests and the linter
-# make report   makes hw04/report.pdf from the stored results; make experiments adds those that are missing (hours of a
-#               GPU, days of a CPU; LSTLM_DATA=DIR: where tiny/, wiki/ and glove.6B/ are, if not in hw04/data)
+# make report   makes hw04/report.pdf from the stored results; make experiments adds those that are missing (days of one
+#               core, less with a GPU; LSTLM_DATA=DIR: where tiny/, wiki/ and glove.6B/ are, if not in hw04/data)
 # make traces   writes hw04/code/traces.txt, the output of all modes, with the model there and the real stories
 #               (TRAIN_LOG=FILE: the trace of its training; LSTLM_DATA=DIR: where tiny/ is, if not in hw04/data)
 # make handin   packs build/hw04.zip for the course, and runs it where it is unpacked

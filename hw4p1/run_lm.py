@@ -350,8 +350,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     def command(run, *options: tuple[str, dict]) -> None:
         p = commands.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
         p.set_defaults(command=run)
-        name = {"type": run_name, "metavar": "NAME", "default": "lm"}
-        p.add_argument("--run", **name, help="its files are in expts/NAME (default: lm)")
+        what = "its files are in expts/NAME (default: lm)"
+        p.add_argument("--run", type=run_name, default="lm", metavar="NAME", help=what)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         p.add_argument("--device", choices=("cpu", "cuda"), default=device, help=f"(default here: {device})")
         for name, settings in options:

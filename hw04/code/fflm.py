@@ -28,7 +28,8 @@ class FFLM(nn.Module):
     `features` and `output` are for `lstlm.summed_nats` what those of `lstlm.LSTMLM` are.
     """
 
-    KIND, bidirectional = "fflm", False
+    KIND = "fflm"
+    bidirectional = False  # `lstlm.compute_loss` asks: stories may be computed in pieces
 
     def __init__(self, vectors: Tensor, K: int, H: int, N: int):
         """`vectors` (V, EDim) are frozen."""

@@ -1150,7 +1150,7 @@ def train(args: argparse.Namespace) -> None:
     print(f"{len(stories):,} {kind}, {tokens:,} target tokens; valid {sum(len(s) - 1 for s in valid):,}; "
           f"{sum(p.numel() for p in model.parameters()):,} parameters on {device} in {precision}".replace("torch.", ""))
     optimise(run, stories, valid, tokens)
-    if run.first and run.best == math.inf:
+    if run.first and run.best == math.inf:  # of several processes one says it
         raise UserError(f"-lr {args.lr}: the valid loss was never a number, so nothing was saved; give a smaller -lr")
     print(f"best valid loss {run.best:.4f} nats (perplexity {safe_exp(run.best):.2f}), model in {args.model}")
     if sample:
@@ -1291,7 +1291,8 @@ class Run:
 
     def save_best(self, valid: float) -> bool:
         """Save the model as the best one so far; whether that was possible."""
-        facts, saved = {**self.facts, "epoch": self.epoch, "step": self.step, "valid_nats": valid}, False
+        facts = {**self.facts, "epoch": self.epoch, "step": self.step, "valid_nats": valid}
+        saved = False
         with self.surviving(self.args.model):
             if self.first:
                 save_model(self.args.model, self.model, self.config, self.words, facts, self.pieces)
@@ -2470,7 +2471,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("a path with a control character in it; rename the file")
     written = [path.resolve() for path in written]
     if len({*written}) < len(written) or {*written} & {path.resolve() for path in read if path}:
-        parser.error("-model, with X.log.jsonl and others beside X.pt, and -trace need files that no other flag names")
+        parser.error("-trace and what is read need files that are not X.pt of -model, X.log.jsonl and others beside it")
     args.sampling = Sampling(args.greedy, args.fpenalty, args.temperature, args.top_k, args.top_p, args.min_p)
     return args
 

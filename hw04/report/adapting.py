@@ -45,7 +45,8 @@ def token_nats(model: LSTMLM, features: Tensor, targets: Tensor) -> Tensor:
 def states(model: LSTMLM, stories: list[list[int]], batch_size: int = 32) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Of each story, the longest first: its number, what the output layer sees (T, N), and nats (T,).
 
-    The minibatches and their pieces are those of `lstlm.compute_loss`.
+    The minibatches and their pieces are those of `lstlm.compute_loss` on a CPU. Not for a bidirectional model, of
+    which no piece has what comes from its story's end.
     """
     model.eval()
     order = sorted(range(len(stories)), key=lambda number: -len(stories[number]))

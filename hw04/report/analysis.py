@@ -33,7 +33,7 @@ ROUND = 50  # tokens that are asked for before the text and they are fed back
 CACHE = {"theta": 0.2, "share": 0.1}  # of the neural cache: what adapting.py found best for the model that ships
 PENALTIES = (-2.0, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 2.0)
 PLACES = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257)  # where ranges of positions in a story begin; the last is open
-LONG = 257  # positions of a story that reaches the last of them
+LONG = PLACES[-1]  # positions of a story that reaches the last of them
 COUNTS = (1, 10, 100, 1000, 10000)  # where ranges of how often the training corpus has a word begin
 SHOWN = 40  # tokens of a heat map
 

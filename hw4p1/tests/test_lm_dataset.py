@@ -165,7 +165,7 @@ def test_a_subset_of_no_file(make):
     ("text", "message"), [("An", "character 1 .*'n'"), ("CAFÉ", "character 3 .*'É'"), ("", "an empty transcript"),
                           ("ONE[EOS]TWO", "it spells a special token"), ("[SOS]ONE", "it spells a special token")]
 )
-def test_a_transcript_that_has_no_tokens_is_named(make, token_type, text, message):
+def test_a_transcript_that_cannot_be_used_is_named(make, token_type, text, message):
     with pytest.raises(UserError, match=f"0001\\.npy: .*{message}"):
         make(["FINE", text], token_type=token_type)
 

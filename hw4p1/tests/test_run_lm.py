@@ -269,7 +269,6 @@ def test_a_run_is_not_replaced_or_resumed_as_another(there, capsys):
     (lambda c: c["config"]["tokenization"].update(token_type="1k"), "made with 35 tokens, but the tokenizer 1k has"),
     (lambda c: c["config"].pop("model"), "its configuration has no model; it is not of run_lm.py"),
     (lambda c: c.update(model_state_dict={}), "nothing in it could be loaded"),
-    (lambda c: c.pop("training_history"), "it has no training_history; it is not of run_lm.py"),
 ])  # fmt: skip
 def test_a_checkpoint_that_does_not_fit_is_an_error(there, capsys, change, words):
     content = torch.load(run_lm.checkpoint_path("lm", "best-metric"), weights_only=True)
@@ -277,7 +276,17 @@ def test_a_checkpoint_that_does_not_fit_is_an_error(there, capsys, change, words
     odd = run_lm.checkpoint_path("odd", "best-metric")
     odd.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, odd)
-    assert words in fails(capsys, ["evaluate", "--run", "odd"])
+    for command in ("generate", "evaluate"):
+        assert words in fails(capsys, [command, "--run", "odd"])
+
+
+def test_a_checkpoint_without_its_history_is_not_evaluated(there, capsys):
+    content = torch.load(run_lm.checkpoint_path("lm", "best-metric"), weights_only=True)
+    del content["training_history"]
+    bare = run_lm.checkpoint_path("bare", "best-metric")
+    bare.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content, bare)
+    assert "it has no training_history; it is not of run_lm.py" in fails(capsys, ["evaluate", "--run", "bare"])
 
 
 @pytest.mark.parametrize("name", ["", "..", "../other", "a/b", "/tmp/x", "a\\b"])
