@@ -1,6 +1,8 @@
 """Training by several processes: the result of one, one writer, and a signal that stops them all."""
 
+import contextlib
 import json
+import math
 import os
 import resource
 import signal
@@ -9,6 +11,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import lstlm
 import pytest
@@ -83,3 +86,12 @@ def test_a_model_that_the_first_process_cannot_save_is_the_best_of_none(flags, t
     assert process.returncode == 1, err
     assert err.count("lstlm.py: error:") == err.count("m.pt: the best model could not be saved") == 1, err
     assert "stopped early: no better valid loss for 1 epochs" in err + out
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+def test_a_process_hears_whether_the_first_one_could_save(monkeypatch, failures):
+    monkeypatch.setattr(lstlm, "over_processes", lambda failed: [failed + failures])  # the sum over both
+    second = SimpleNamespace(args=SimpleNamespace(model=None), facts={}, first=False, epoch=3, step=9, best=math.inf,
+                             best_epoch=0, surviving=lambda path: contextlib.nullcontext())
+    assert lstlm.Run.save_best(second, 1.5) == (not failures)
+    assert (second.best, second.best_epoch) == ((math.inf, 0) if failures else (1.5, 3))
