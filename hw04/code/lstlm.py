@@ -1211,9 +1211,10 @@ class Run:
     """One training: where it is, its figures and log, the best model so far, and the state from which it goes on."""
 
     # What changes, and so is what a state file holds beside weights, optimizer and the random state: `done` minibatches
-    # of this epoch, `seen` tokens in all; `nats` of `tokens` since the last report; the size of the log; skipped steps.
-    NUMBERS = ("epoch", "done", "step", "seen", "nats", "tokens", "best", "best_epoch", "records", "logged",
-               "skipped", "in_a_row")
+    # of this epoch, `seen` tokens in all; `nats` of `tokens` in so many `seconds` since the last report, and all that
+    # went before; the size of the log; skipped steps.
+    NUMBERS = ("epoch", "done", "step", "seen", "nats", "tokens", "seconds", "before", "best", "best_epoch", "records",
+               "logged", "skipped", "in_a_row")
 
     def __init__(self, args: argparse.Namespace, model: LSTMLM, config: "Config", words: list[str], facts: dict,
                  pieces: Pieces | None = None):
@@ -1224,10 +1225,11 @@ class Run:
         self.first = rank == 0  # of the processes; it alone writes files
         self.nats_of = Nats(model) if processes == 1 else DistributedDataParallel(Nats(model))
         self.epoch, self.done, self.step, self.seen, self.nats, self.tokens = 1, 0, 0, 0, 0.0, 0
+        self.seconds, self.before = 0.0, 0.0
         self.best, self.best_epoch, self.records, self.logged = math.inf, 0, [], 0
         self.skipped, self.in_a_row = 0, 0
         self.failed: dict[Path, OSError] = {}  # files that could not be written when last tried
-        self.started = self.since = self.saved = time.perf_counter()
+        self.clock = self.saved = time.perf_counter()
         self.signal, self.stop = 0, False
         endings = (".log.jsonl", ".state.pt", ".state.prev.pt")
         self.log, self.state_file, self.state_before = (side_file(args.model, ending) for ending in endings)
@@ -1272,14 +1274,20 @@ class Run:
             self.failed[path] = error
             tqdm.write(f"warning: {path}: cannot be written ({error.strerror}); going on without", file=sys.stderr)
 
+    def tick(self) -> None:
+        """Count the seconds since this was called last; those while a run is stopped are none of its."""
+        now = time.perf_counter()
+        self.seconds, self.clock = self.seconds + now - self.clock, now
+
     def report(self, stories: list[list[int]]) -> None:
         """Print and log the losses (nats per token); save the model if that on the valid stories is the best yet."""
-        now = time.perf_counter()
-        loss, rate = self.nats / self.tokens if self.tokens else math.nan, self.tokens / (now - self.since)
+        self.tick()
+        loss, rate = self.nats / self.tokens if self.tokens else math.nan, self.tokens / self.seconds
+        gone = self.before + self.seconds
         valid = shared_loss(self.model, stories, self.args.B)
         better = valid < self.best and self.save_best(valid)
         record = {"mode": "train", "epoch": self.epoch, "step": self.step, "train_nats": loss, "valid_nats": valid,
-                  "tokens_per_s": round(rate, 1), "seconds": round(now - self.started, 1), "best": better}
+                  "tokens_per_s": round(rate, 1), "seconds": round(gone, 1), "best": better}
         line = f"epoch {self.epoch}, step {self.step}: train {loss:.4f} nats (perplexity {safe_exp(loss):.2f}), "
         line += f"valid {valid:.4f} ({safe_exp(valid):.2f}), {rate:,.0f} tokens/s{', saved' if better else ''}"
         tqdm.write(to_json(record) if self.args.json else line, file=self.args.out)
@@ -1287,7 +1295,8 @@ class Run:
         self.records.append(record)
         with contextlib.suppress(Exception):  # the picture is not worth a training
             self.first and draw_curve(side_file(self.args.model, ".loss.png"), self.records)
-        self.nats, self.tokens, self.since = 0.0, 0, time.perf_counter()
+        self.tick()
+        self.nats, self.tokens, self.before, self.seconds = 0.0, 0, self.before + self.seconds, 0.0
 
     def save_best(self, valid: float) -> bool:
         """Save the model as the best one so far; whether that was possible."""
@@ -1348,6 +1357,7 @@ class Run:
 
     def state(self) -> dict:
         """All that a state file holds."""
+        self.tick()
         return {"format": STATE, "version": VERSION, "config": asdict(self.config), "facts": self.facts,
                 "numbers": {name: getattr(self, name) for name in self.NUMBERS}, "random": torch.get_rng_state(),
                 "weights": on_cpu(self.model.state_dict()), "moments": self.optimizer.state_dict()["state"]}
@@ -1375,6 +1385,7 @@ class Run:
         torch.set_rng_state(state["random"])
         for name in self.NUMBERS:
             setattr(self, name, state["numbers"][name])
+        self.clock = time.perf_counter()
         if self.first:
             log = self.log.read_bytes()[: self.logged] if self.log.exists() else b""
             self.logged = len(log)  # what came after the state will come again

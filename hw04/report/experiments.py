@@ -288,13 +288,8 @@ class Experiment:
         loaded = fflm.load(fflm.parse_args(flags)) if self.plan.program == "fflm" else (
             lstlm.load_model(lstlm.parse_args(flags)))
         points = [record for record in records if record.get("mode") == "train"]
-        seconds = [0.0]
-        for before, record in zip([{"seconds": 0}, *points], points, strict=False):  # a resumed run counts from 0
-            gone = record["seconds"] - before["seconds"]
-            seconds.append(seconds[-1] + (gone if gone > 0 else record["seconds"]))
-        curve = [{"epoch": record["epoch"], "step": record["step"], "minutes": round(at / 60, 2),
-                  "train": record["train_nats"], "valid": record["valid_nats"]}
-                 for record, at in zip(points, seconds[1:], strict=True)]
+        curve = [{"epoch": record["epoch"], "step": record["step"], "minutes": round(record["seconds"] / 60, 2),
+                  "train": record["train_nats"], "valid": record["valid_nats"]} for record in points]
         best = min(curve, key=lambda point: point["valid"])
         said = trace(self.model).exists() and re.search(r"([\d,]+) target tokens", trace(self.model).read_text())
         return {"parameters": sum(p.numel() for p in loaded.model.parameters()), "V": len(loaded.words),

@@ -65,6 +65,32 @@ def told(capsys) -> list[str]:
     return re.findall(r"^epoch .*(?=, [\d,]+ tokens/s)", capsys.readouterr().out, re.M)
 
 
+def test_rate_and_seconds_leave_out_the_stop(folder, monkeypatch):
+    """By a clock on which a step takes a second and a stop a thousand, the resumed run tells the times of the whole."""
+    now, step = [0.0], lstlm.train_step
+    monkeypatch.setattr(lstlm.time, "perf_counter", lambda: now[0])
+
+    def second(*args):
+        now[0] += 1
+        return step(*args)
+
+    def times(name: str) -> list[tuple[float, float]]:
+        log = (folder / f"{name}.log.jsonl").read_text().splitlines()[1:]
+        return [(record["tokens_per_s"], record["seconds"]) for record in map(json.loads, log)]
+
+    monkeypatch.setattr(lstlm, "train_step", second)
+    assert lstlm.main(flags(folder, "whole")) == 0
+    tokens = sum(len(line.split()) + 1 for line in (folder / "corpus").read_text().splitlines())
+    assert times("whole")[1] == (tokens - round(3 * times("whole")[0][0]), 4)
+    assert [seconds for _, seconds in times("whole")] == [3, 4, 6, 8, 9, 12]
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        assert lstlm.main(flags(folder, "part")) == 130
+    now[0] += 1000
+    assert lstlm.main([*flags(folder, "part"), "-resume"]) == 0
+    assert times("part") == times("whole")
+
+
 @pytest.mark.parametrize(("epochs", "stories"), [(3, 16), pytest.param(10, 12, marks=pytest.mark.slow)], ids=str)
 def test_stopped_at_each_step_and_resumed(folder, monkeypatch, capsys, epochs, stories):
     """Runs of 12 and of 30 steps: weights, log, printed lines and sampled text are those of the undisturbed run."""
