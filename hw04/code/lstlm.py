@@ -356,13 +356,16 @@ class Pieces:
         if size < 256:
             raise UserError(f"-VSize {size} with -tokenizer bpe: it begins with the 256 bytes, so give at least 256")
         library, tokenizer = Pieces.library(), Pieces.empty()
+        stories = [[token for token in story if token != SPECIAL[EOS]] for story in stories]
         more = {"initial_alphabet": library.pre_tokenizers.ByteLevel.alphabet(), "show_progress": False}
         tokenizer.train_from_iterator(stories, library.trainers.BpeTrainer(vocab_size=size, **more))
         return Pieces(tokenizer.to_str())
 
     def cut(self, stories: list[list[str]]) -> list[list[str]]:
-        """Stories of tokens -> stories of pieces."""
-        return [self.tokenizer.encode(story, is_pretokenized=True).tokens for story in stories]
+        """Stories of tokens -> stories of pieces; the `<eos>` for a line's end in a stream stays as it is."""
+        return [list(itertools.chain.from_iterable(
+            run if ends else self.tokenizer.encode(list(run), is_pretokenized=True).tokens
+            for ends, run in itertools.groupby(story, SPECIAL[EOS].__eq__))) for story in stories]
 
     def join(self, pieces: Iterable[str]) -> Iterator[str]:
         """Pieces -> tokens, each as soon as it is known to be whole."""
@@ -1115,7 +1118,8 @@ def make_optimizer(model: LSTMLM, args: argparse.Namespace) -> torch.optim.Optim
 
     The decay is decoupled (Loshchilov & Hutter 2019). Word vectors have none, as frozen ones would shrink.
     """
-    vectors, *others = model.parameters()
+    vectors = model.embedding.weight
+    others = [p for p in model.parameters() if p is not vectors]
     return torch.optim.AdamW([
         {"params": [vectors], "peak": args.emb_lr, "weight_decay": 0.0},
         {"params": [p for p in others if p.dim() > 1], "peak": args.lr, "weight_decay": args.weight_decay},
@@ -1200,8 +1204,8 @@ def optimise(run: "Run", stories: list[list[int]], valid: list[list[int]], token
                 break
             run.epoch, run.done = run.epoch + 1, 0
     if error := run.failed.get(args.model):
-        raise OSError(f"{args.model}: the best model could not be saved ({error.strerror}); make room, and go on from "
-                      "the last state with -resume")
+        how = "go on from the last state with -resume" if run.state_file.exists() else "train again"
+        raise OSError(f"{args.model}: the best model could not be saved ({error.strerror}); make room, and {how}")
     if run.first:
         run.state_file.unlink(missing_ok=True)
         run.state_before.unlink(missing_ok=True)
@@ -1238,9 +1242,8 @@ class Run:
 
     def start(self) -> None:
         """What is done once for a run: keep an earlier model, refuse to replace an unfinished run, begin the log."""
-        for path in (self.state_file, self.state_before):
-            if path.exists():
-                raise UserError(f"{path}: an unfinished run; go on with it with -resume, or delete the file")
+        if left := [str(path) for path in (self.state_file, self.state_before) if path.exists()]:
+            raise UserError(f"{left[0]}: an unfinished run; go on with it with -resume, or delete {' and '.join(left)}")
         # The state has three numbers for each parameter; it is there twice and once more while it is written.
         need, folder = 44 * sum(p.numel() for p in self.model.parameters()), self.args.model.resolve().parent
         if (free := shutil.disk_usage(folder).free) < need:
@@ -1260,7 +1263,7 @@ class Run:
             return
         with self.surviving(self.log):
             with open(self.log, "ab") as file:
-                file.truncate(self.logged)  # what a full disk left of a line
+                file.truncate(min(self.logged, file.tell()))  # what a full disk left of a line
                 file.write(to_json(record).encode() + b"\n")
             self.logged = self.log.stat().st_size
 
@@ -1291,6 +1294,7 @@ class Run:
         line = f"epoch {self.epoch}, step {self.step}: train {loss:.4f} nats (perplexity {safe_exp(loss):.2f}), "
         line += f"valid {valid:.4f} ({safe_exp(valid):.2f}), {rate:,.0f} tokens/s{', saved' if better else ''}"
         tqdm.write(to_json(record) if self.args.json else line, file=self.args.out)
+        self.args.out.flush()
         self.write_log(record)
         self.records.append(record)
         with contextlib.suppress(Exception):  # the picture is not worth a training
@@ -1306,8 +1310,9 @@ class Run:
             if self.first:
                 save_model(self.args.model, self.model, self.config, self.words, facts, self.pieces)
             saved = True
+        self.best_epoch = self.epoch  # saved or not, it is no time to stop
         if saved := not any(over_processes(not saved)):  # what the first process could not do all have to know
-            self.best, self.best_epoch = valid, self.epoch
+            self.best = valid
         return saved
 
     def skip(self, batch: list[int]) -> None:
@@ -1380,6 +1385,8 @@ class Run:
             print(printable(note))
         if self.facts["device"] != "cpu":
             print("note: on a GPU the result will not be equal to the bit")
+        if place()[1] > 1 and self.config.dropout:  # each process draws its own, and the state has those of the first
+            print("note: with -dropout in several processes the result will not be equal to the bit")
         self.model.load_state_dict(state["weights"])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["moments"]})
         torch.set_rng_state(state["random"])
@@ -1906,6 +1913,8 @@ def evaluate(args: argparse.Namespace) -> None:
     if missing := [path for path in paths if not path.exists()]:
         raise UserError(f"{missing[0]}: no such file; give other paths with -test_corpus")
     trained_on = printable(loaded.facts["train_corpus"])
+    if (how := loaded.facts.get("stories", "auto")) != args.stories and "stream" in (how, args.stories):
+        print(f"note: trained with -stories {printable(str(how))}, evaluated with -stories {args.stories}")
     if not args.json:
         print(f"{args.model}: V = {len(loaded.words):,}, trained on {trained_on}")
         print(f"{'nats':>8} {'ppl':>9} {'bits/char':>9} {'tokens':>10} {'<unk>':>7} {'tokens/s':>8}  corpus")
@@ -2458,6 +2467,8 @@ def check_training(args: argparse.Namespace) -> None:
             raise UserError(f"-{name} {getattr(args, name)}: give a number above 0")
     if not 0 <= args.weight_decay < math.inf:
         raise UserError(f"-weight_decay {args.weight_decay}: give a number of at least 0")
+    if args.run is train and args.positions and args.stories == "stream":
+        raise UserError("-positions -stories stream: a stream has no beginning to count from; leave one of them out")
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -2542,10 +2553,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def start_trace(args: argparse.Namespace, argv: list[str] | None, stack: contextlib.ExitStack):
     """Copy what is printed to the `-trace` file; returns a function that adds there what was typed."""
-    if not args.trace:
+    if not args.trace or os.environ.get("RANK", "0") != "0":  # of several processes the first writes it
         return lambda line: None
-    try:
-        file = stack.enter_context(args.trace.open("a", encoding="utf-8", errors="backslashreplace"))
+    try:  # a line at a time, as a process may be killed
+        file = stack.enter_context(args.trace.open("a", 1, encoding="utf-8", errors="backslashreplace"))
     except OSError as error:
         raise UserError(f"{args.trace}: cannot be written ({error.strerror}); give another -trace file") from None
     print("$ python lstlm.py", shlex.join(map(printable, sys.argv[1:] if argv is None else argv)), file=file)

@@ -145,6 +145,10 @@ def test_training_reads_a_stream_in_stretches(call, folder, corpora, tmp_path):
     row = json.loads(call("-evaluate", "-model", tmp_path / "m.pt", "-test_corpus", folder / "valid.tokens", "-json",
                           "-stories", "stream").stdout)
     assert row["nats"] == pytest.approx(model["facts"]["valid_nats"], abs=1e-3)
+    told = call("-evaluate", "-model", tmp_path / "m.pt", "-test_corpus", folder / "valid.tokens").stdout
+    assert "note: trained with -stories stream, evaluated with -stories auto" in told
+    with pytest.raises(lstlm.UserError, match="-positions -stories stream"):
+        lstlm.parse_args(["-train", "-positions", "-stories", "stream"])
 
 
 def test_use_through_a_pipe(folder):

@@ -1,5 +1,6 @@
 """Files that cannot be written, are cut off, or are left over: nothing that was saved is lost."""
 
+import errno
 import json
 import os
 import resource
@@ -78,6 +79,18 @@ def test_a_state_that_cannot_be_saved_when_a_signal_comes_is_told(folder, monkey
     told = capsys.readouterr().err
     assert told.splitlines()[-1].endswith("m.state.pt: stopped, but not saved (No space left on device)")
     assert "go on with" not in told
+
+
+def test_a_model_that_cannot_be_saved_is_no_reason_to_stop_early(folder, monkeypatch, capsys):  # noqa: F811
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(lstlm, "save_model", full)
+    assert lstlm.main([*flags(folder, "m"), "-patience", "1"]) == 1
+    told = capsys.readouterr()
+    assert "stopped early" not in told.out + told.err
+    assert "epoch 3, step 12:" in told.out
+    assert "make room, and train again" in told.err  # there is no state to go on from
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")

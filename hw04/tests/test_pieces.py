@@ -81,6 +81,16 @@ def test_learning_is_deterministic_and_has_every_piece_in_the_vocabulary(corpus,
     assert [counts[i] for i in range(3, 403)] == sorted((counts[i] for i in range(3, 403)), reverse=True)
 
 
+def test_the_ends_of_a_streams_lines_are_no_text(corpus, pieces):
+    stream = read_stories(corpus, "stream")
+    parts = [pieces.cut([line.split()])[0] for line in corpus.read_text().splitlines()]
+    assert pieces.cut(stream) == [[piece for part in parts for piece in [*part, "<eos>"]][:-1]]  # encode adds the last
+    assert Pieces.learned(stream, 400).text == pieces.text
+    token2idx, _, _ = build_vocab_and_embeddings(None, corpus, 400, edim=5, pieces=pieces, how="stream")
+    (ids,) = tokenize_corpus(corpus, token2idx, how="stream", pieces=pieces)
+    assert ids.count(lstlm.EOS) == len(parts)
+
+
 def test_too_few_pieces_and_no_library(corpus, monkeypatch):
     with pytest.raises(UserError, match="-VSize 255"):
         Pieces.learned(read_stories(corpus), 255)

@@ -1,5 +1,7 @@
 """A training that is stopped and resumed, at whatever step, ends like the one that was never stopped."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -89,6 +91,36 @@ def test_rate_and_seconds_leave_out_the_stop(folder, monkeypatch):
     now[0] += 1000
     assert lstlm.main([*flags(folder, "part"), "-resume"]) == 0
     assert times("part") == times("whole")
+
+
+def test_losses_are_on_paper_as_soon_as_they_are_told(folder, monkeypatch):
+    """So that a process that is killed has told its consumer and its trace what the log has."""
+    paper, step, seen = io.BytesIO(), lstlm.train_step, []
+
+    def look(*args):
+        seen.append([text.count("step 3: train") for text in (paper.getvalue().decode(), trace.read_text())])
+        return step(*args)
+
+    trace = folder / "trace"
+    monkeypatch.setattr(lstlm, "train_step", look)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(paper))
+    assert lstlm.main([*flags(folder, "m"), "-trace", str(trace)]) == 0
+    assert seen == [[0, 0]] * 3 + [[1, 1]] * 9
+
+
+def test_an_unfinished_run_is_not_replaced_and_all_its_files_are_named(folder, capsys):
+    for ending in ("state", "state.prev"):
+        (folder / f"m.{ending}.pt").write_text("")
+    assert lstlm.main(flags(folder, "m")) == 2
+    assert f"or delete {folder}/m.state.pt and {folder}/m.state.prev.pt" in capsys.readouterr().err
+
+
+def test_one_of_several_processes_writes_the_trace(folder, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    args = lstlm.parse_args([*flags(folder, "m"), "-trace", str(folder / "trace")])
+    with contextlib.ExitStack() as stack:
+        lstlm.start_trace(args, [], stack)("typed")
+    assert not (folder / "trace").exists()
 
 
 @pytest.mark.parametrize(("epochs", "stories"), [(3, 16), pytest.param(10, 12, marks=pytest.mark.slow)], ids=str)

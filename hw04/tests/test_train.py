@@ -160,11 +160,13 @@ def test_the_cosine_falls_from_the_same_rate_to_the_same_rate():
     assert rates[50:] == sorted(rates[50:], reverse=True)
 
 
-def test_weight_decay_shrinks_matrices_alone_and_the_vectors_have_their_rate():
-    model = make_model(dtype=torch.float32)
+@pytest.mark.parametrize("attention", [None, "dot", "bilinear", "additive"])
+def test_weight_decay_shrinks_matrices_alone_and_the_vectors_have_their_rate(attention):
+    model = make_model(attention, dtype=torch.float32)
     flags = ["-train", "-lr", "0.5", "-emb_lr", "0.1", "-weight_decay", "0.2"]
     optimizer = lstlm.make_optimizer(model, lstlm.parse_args(flags))
     assert [group["peak"] for group in optimizer.param_groups] == [0.1, 0.5, 0.5]
+    assert [p is model.embedding.weight for p in optimizer.param_groups[0]["params"]] == [True]
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -172,7 +174,7 @@ def test_weight_decay_shrinks_matrices_alone_and_the_vectors_have_their_rate():
         group["lr"] = group["peak"]
     optimizer.step()
     for name, parameter in model.named_parameters():
-        decays = "weight" in name and name != "embedding.weight"
+        decays = ("weight" in name or name in ("W", "U")) and name != "embedding.weight"
         torch.testing.assert_close(parameter.detach(), before[name] * (0.9 if decays else 1.0))
 
 
