@@ -143,6 +143,9 @@ def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader],
     """All that `train` needs: a trainer, at its beginning or where its run stopped, loaders, and a note on the data."""
     config = load_config(args.config, args.set)
     if args.epochs:
+        for setting in args.set or []:
+            if setting.startswith(("training.epochs", "scheduler.warmup.epochs", "scheduler.cosine.T_max")):
+                raise UserError(f"--epochs {args.epochs} --set {setting}: both set it; leave one of them out")
         spread_epochs(config, args.epochs)
     last = checkpoint_path(args.run, "last-epoch")
     resume = args.resume or config["training"]["resume"]
@@ -170,18 +173,22 @@ def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader],
 
 
 def spread_epochs(config: dict, epochs: int) -> None:
-    """Train for so many epochs, with a schedule of that length: a quarter of it warm-up, the rest cosine."""
+    """Train for so many epochs, with a schedule of that length: a quarter of it warm-up, if any, the rest cosine."""
     config["training"]["epochs"] = epochs
-    config["scheduler"]["warmup"]["epochs"] = epochs / 4
-    config["scheduler"]["cosine"]["T_max"] = epochs - epochs / 4
+    warmup = config["scheduler"]["warmup"]
+    warmup["epochs"] = epochs / 4
+    config["scheduler"]["cosine"]["T_max"] = epochs - warmup["epochs"] * warmup["enabled"]
 
 
 def check_same_run(config: dict, before: dict, path: Path) -> None:
     """UserError unless a run goes on with what it began with; how long it trains may change, and where data is."""
-    free = {"Name", "training"}
-    ours, theirs = ({k: v for k, v in c.items() if k not in free} for c in (config, before))
-    ours["data"], theirs["data"] = ({**c["data"], "root": "", "NUM_WORKERS": 0} for c in (ours, theirs))
-    if difference := first_difference(theirs, ours):
+
+    def kept(c: dict) -> dict:
+        training = {"gradient_accumulation_steps": c["training"]["gradient_accumulation_steps"]}
+        return {**c, "Name": "", "training": training, "data": {**c["data"], "root": "", "NUM_WORKERS": 0},
+                "trained_on": {**c["trained_on"], "folder": "", "made_of": []}}  # fmt: skip
+
+    if difference := first_difference(kept(before), kept(config)):
         raise UserError(f"{path}: the run began otherwise, {difference} now; resume it as it was, or name a new --run")
 
 
@@ -208,7 +215,8 @@ def print_plan(trainer: LMTrainer, loaders: dict[str, DataLoader]) -> None:
     epochs, schedule = config["training"]["epochs"], config["scheduler"]
     length = schedule["cosine"]["T_max"] + schedule["warmup"]["epochs"] * schedule["warmup"]["enabled"]
     if schedule["name"] == "cosine" and length != epochs:
-        print(f"note: the schedule is made for {length} epochs and the training for {epochs}; --epochs sets both")
+        print(f"note: the schedule is made for {length} epochs and the training for {epochs}; --epochs of a new run "
+              "sets both")
     if trainer.current_epoch or trainer.progress:
         done = trainer.progress["batches"] if trainer.progress else 0
         print(f"going on after {trainer.current_epoch} epochs and {done} batches")
@@ -218,6 +226,7 @@ def print_plan(trainer: LMTrainer, loaders: dict[str, DataLoader]) -> None:
 def stopping_on_signals(trainer: LMTrainer) -> Iterator[None]:
     """Ctrl-C and SIGTERM ask the trainer to save and stop after this batch; a second one stops at once."""
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}  # all known before `ask` is called
+    trainer.stop_requested = False  # as it may be from the time before, in a notebook
 
     def ask(number: int, frame) -> None:
         trainer.stop_requested = number
@@ -312,7 +321,10 @@ def handin(args: argparse.Namespace) -> None:
     trainer = load_best(args)
     loader, record = load_test(args, trainer)
     metrics, _ = trainer._validate_epoch(loader)
-    texts = trainer.generate(loader, trainer._get_evaluation_generation_configs()["greedy"])
+    try:
+        texts = trainer.generate(loader, trainer._get_evaluation_generation_configs()["greedy"])
+    except RuntimeError as problem:
+        raise UserError(f"no text to hand in: {problem}, or give longer transcripts with --data") from None
     with tempfile.TemporaryDirectory() as folder:
         write_json(Path(folder) / "test_metrics.json", {**metrics, **record})
         write_json(Path(folder) / "test_generated_results.json", texts)
@@ -364,7 +376,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         train, data,
         ("--config", {"default": SHIPPED, "metavar": "FILE", "help": "(default: config.yaml beside this file)"}),
         ("--set", {"metavar": "KEY=VALUE", "action": "append", "help": "replace one, as in model.num_layers=6"}),
-        ("--epochs", {"type": positive, "metavar": "N", "help": "epochs, with a schedule to match: 1/4 warm-up"}),
+        ("--epochs", {"type": positive, "metavar": "N", "help": "epochs, with a cosine to match: 1/4 warm-up"}),
         ("--resume", {"action": "store_true", "help": "go on with a run, exactly as if it had never been stopped"}),
         ("--seed", {"type": seed, "default": 0, "help": "of the random numbers of training"}),
     )  # fmt: skip

@@ -1,6 +1,8 @@
 """Training: metrics by their definitions, accumulation, exact resume, and what is written."""
 
 import contextlib
+import errno
+import io
 import json
 import math
 import random
@@ -427,6 +429,23 @@ def test_a_file_is_replaced_only_by_a_whole_one(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         atomic_write(path, fail)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_told_as_one(lab, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(base, "atomic_write", lambda path, write: write(Full()))
+    with pytest.raises(OSError, match="No space left"):
+        lab.trainer("full").save_checkpoint("some.pth")
+
+
+def test_a_batch_is_widened_to_max_len_at_most_and_never_cut(lab):
+    trainer = lab.trainer("wide")
+    most = trainer.model.max_len
+    widths = [trainer._widened(torch.ones(2, T, dtype=torch.int64)).shape[1] for T in (1, most - 1, most, most + 9)]
+    assert widths == [8, most, most, most + 9]
 
 
 # ---- What is written

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -144,6 +145,9 @@ def test_handin(there, capsys):
     assert len(texts) == 50 and list(texts[0]) == ["prompt", "original", "generated", "score"]
     assert read["model_arch.txt"] == (there / "expts" / "lm" / "model_arch.txt").read_text()
     assert f"{metrics['perplexity_char']:.4f}" in capsys.readouterr().out
+    (there / "short" / "test").mkdir(parents=True)
+    np.save(there / "short" / "test" / "0.npy", np.array("A CAT"))
+    assert "give longer transcripts with --data" in fails(capsys, ["handin", "--out", "no.tar", "--data", "short"])
 
 
 def test_a_stopped_training_says_how_to_go_on(here):
@@ -172,6 +176,11 @@ def test_epochs_brings_its_schedule(here, capsys):
     schedule = used["scheduler"]
     assert (used["training"]["epochs"], schedule["warmup"]["epochs"], schedule["cosine"]["T_max"]) == (2, 0.5, 1.5)
     assert "note: the schedule" not in capsys.readouterr().out
+    cold = load_config(settings=["scheduler.warmup.enabled=False"])
+    run_lm.spread_epochs(cold, 8)
+    assert (cold["training"]["epochs"], cold["scheduler"]["cosine"]["T_max"]) == (8, 8)
+    words = "--epochs 4 --set scheduler.warmup.epochs=0.1: both set it"
+    assert words in fails(capsys, ["train", "--epochs", "4", "--set", "scheduler.warmup.epochs=0.1"])
 
 
 # ---- Where data comes from
@@ -262,6 +271,23 @@ def test_a_run_is_not_replaced_or_resumed_as_another(there, capsys):
     assert words in fails(capsys, [*train, "--resume", "--set", "model.d_ff=48"])
     write_data(there / "others", (41, 6, 6))
     assert "trained_on" in fails(capsys, ["train", "--config", "small.yaml", "--data", "others", "--resume"])
+    words = "training.gradient_accumulation_steps: 1, 2 now"
+    assert words in fails(capsys, [*train, "--resume", "--set", "training.gradient_accumulation_steps=2"])
+    before = saved("lm")["config"]
+    moved = {**before, "data": {**before["data"], "root": "elsewhere"}}
+    moved["trained_on"] = {**before["trained_on"], "folder": "elsewhere/train", "made_of": ["a.txt"]}
+    run_lm.check_same_run(moved, before, Path("lm"))  # the same data in another place
+    moved["trained_on"]["sha256"] = "0"
+    with pytest.raises(run_lm.UserError, match=r"trained_on\.sha256"):
+        run_lm.check_same_run(moved, before, Path("lm"))
+
+
+def test_a_stop_is_not_that_of_the_next_training():
+    trainer = SimpleNamespace(stop_requested=signal.SIGINT)
+    with run_lm.stopping_on_signals(trainer):
+        assert not trainer.stop_requested
+        signal.raise_signal(signal.SIGINT)
+        assert trainer.stop_requested == signal.SIGINT
 
 
 @pytest.mark.parametrize(("change", "words"), [

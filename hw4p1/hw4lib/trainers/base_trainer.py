@@ -171,7 +171,12 @@ class BaseTrainer(ABC):
             "progress": self.progress,
             "random_state": random_state(),
         }
-        atomic_write(self.checkpoint_dir / filename, lambda file: torch.save(content, file))
+        try:
+            atomic_write(self.checkpoint_dir / filename, lambda file: torch.save(content, file))
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # a full disk, of which torch tells the place in its own code
+                raise error.__context__ from None
+            raise
         self.last_save = time.monotonic()
         self._upload(self.checkpoint_dir / filename)
 

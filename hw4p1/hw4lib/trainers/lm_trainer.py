@@ -121,7 +121,7 @@ class LMTrainer(BaseTrainer):
         same size, both go wrong when each batch has a length of its own: slower, and 20 MB more for each new one.
         """
         T = tokens.shape[1]
-        return F.pad(tokens, (0, min(-T % WIDTH, self.model.max_len - T)), value=self.tokenizer.pad_id)
+        return F.pad(tokens, (0, max(0, min(-T % WIDTH, self.model.max_len - T))), value=self.tokenizer.pad_id)
 
     def _update(self) -> None:
         """One step of the optimizer and, unless it was skipped for an overflow in float16, of the schedule."""
