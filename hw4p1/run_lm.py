@@ -301,7 +301,10 @@ def generate(args: argparse.Namespace) -> None:
         raise UserError(f"--top-p {args.top_p}: give more than 0 and at most 1, which is no limit")
     trainer = load_best(args)
     tokenizer, text = trainer.tokenizer, args.prompt.upper()
-    prompts = torch.tensor([[tokenizer.sos_id, *tokenizer.encode(text)]] * args.samples)
+    prompt = tokenizer.encode(text)
+    if not {tokenizer.pad_id, tokenizer.sos_id, tokenizer.eos_id}.isdisjoint(prompt):
+        raise UserError("--prompt: it spells a special token, such as [EOS]; take it out")
+    prompts = torch.tensor([[tokenizer.sos_id, *prompt]] * args.samples)
     settings = {**GENERATION, "temperature": args.temperature, "repeat_penalty": args.repeat_penalty, "seed": args.seed}
     if args.method == "beam":
         settings["beam_width"] = args.beam_width

@@ -11,6 +11,7 @@ from .errors import UserError
 SHIPPED = Path(__file__).resolve().parent.parent / "config.yaml"
 AT_LEAST_ONE = ("data.batch_size", "model.d_model", "model.d_ff", "model.num_layers", "model.num_heads",
                 "training.epochs", "training.gradient_accumulation_steps")  # fmt: skip
+FOUND = ("max_len", "num_classes")  # of the data and the tokenizer, by run_lm.py
 SHARES = ("model.dropout", "model.layer_drop_rate", "loss.label_smoothing")
 
 
@@ -22,7 +23,11 @@ def load_config(path: str | Path = SHIPPED, settings: list[str] | None = None) -
     """
     config = _read(SHIPPED)
     if Path(path) != SHIPPED:
-        _replace(config, _read(path), str(path))
+        given = _read(path)
+        given.pop("trained_on", None)  # which the config.yaml of a run has, as it has the model's two sizes below
+        if isinstance(given.get("model"), dict):
+            given["model"] = {key: value for key, value in given["model"].items() if key not in FOUND}
+        _replace(config, given, str(path))
     for setting in settings or []:
         key, equals, value = setting.partition("=")
         if not equals:

@@ -282,6 +282,12 @@ def test_a_run_is_not_replaced_or_resumed_as_another(there, capsys):
         run_lm.check_same_run(moved, before, Path("lm"))
 
 
+def test_the_configuration_of_a_run_can_be_given_again(there):
+    kept, given = load_config("expts/lm/config.yaml"), load_config("small.yaml")
+    assert kept.pop("data") | {"root": ""} == given.pop("data") | {"root": ""}
+    assert kept == given
+
+
 def test_a_stop_is_not_that_of_the_next_training():
     trainer = SimpleNamespace(stop_requested=signal.SIGINT)
     with run_lm.stopping_on_signals(trainer):
@@ -324,6 +330,7 @@ def test_a_run_stays_in_its_folder(there, capsys, name):
 
 def test_other_errors_of_use(there, capsys):
     assert "no such checkpoint; train first" in fails(capsys, ["evaluate", "--run", "never"])
+    assert "it spells a special token" in fails(capsys, ["generate", "--prompt", "THE [EOS] CAT"])
     assert "'5'" in fails(capsys, ["generate", "--prompt", "5 CATS"])
     assert "tokens, more than max_length" in fails(capsys, ["generate", "--prompt", "CAT " * 100])
     assert "gives the same text each time" in fails(capsys, ["generate", "--samples", "3"])

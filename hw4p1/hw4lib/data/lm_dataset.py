@@ -47,7 +47,7 @@ class LMDataset(Dataset):
         """The first `subset` of the file names of the partition, sorted."""
         folder = Path(self.text_dir)
         if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; correct data.root, or make it with make_data.py")
+            raise UserError(f"{folder}: no such folder; correct data.root or --data, or make it with make_data.py")
         names = sorted(path.name for path in folder.glob("*.npy"))
         subset = self.config["subset"]
         if not 0 < subset <= 1:
