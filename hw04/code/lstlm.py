@@ -2559,9 +2559,14 @@ def start_trace(args: argparse.Namespace, argv: list[str] | None, stack: context
         file = stack.enter_context(args.trace.open("a", 1, encoding="utf-8", errors="backslashreplace"))
     except OSError as error:
         raise UserError(f"{args.trace}: cannot be written ({error.strerror}); give another -trace file") from None
-    print("$ python lstlm.py", shlex.join(map(printable, sys.argv[1:] if argv is None else argv)), file=file)
+
+    def note(line: str) -> None:
+        with contextlib.suppress(OSError):  # a full disk is told at the end, when the file is closed
+            print(line, file=file)
+
+    note(f"$ python lstlm.py {shlex.join(map(printable, sys.argv[1:] if argv is None else argv))}")
     stack.enter_context(contextlib.redirect_stdout(Tee(sys.stdout, file)))
-    return lambda line: print(line, file=file)
+    return note
 
 
 def leave(status: int) -> None:
