@@ -17,7 +17,7 @@ import pytest
 import torch
 from test_resume import flags, folder  # noqa: F401 - folder is a fixture
 
-SIDES = {"step": 12, "write": 20, "fsync": 8, "folder fsync": 8, "keep": 3, "replace": 8, "unlink": 8}
+SIDES = {"step": 12, "write": 19, "fsync": 8, "folder fsync": 8, "keep": 3, "replace": 8, "unlink": 8}
 
 
 @pytest.fixture(scope="module")
