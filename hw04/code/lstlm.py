@@ -1286,11 +1286,10 @@ class Run:
         """Print and log the losses (nats per token); save the model if that on the valid stories is the best yet."""
         self.tick()
         loss, rate = self.nats / self.tokens if self.tokens else math.nan, self.tokens / self.seconds
-        gone = self.before + self.seconds
         valid = shared_loss(self.model, stories, self.args.B)
         better = valid < self.best and self.save_best(valid)
         record = {"mode": "train", "epoch": self.epoch, "step": self.step, "train_nats": loss, "valid_nats": valid,
-                  "tokens_per_s": round(rate, 1), "seconds": round(gone, 1), "best": better}
+                  "tokens_per_s": round(rate, 1), "seconds": round(self.before + self.seconds, 1), "best": better}
         line = f"epoch {self.epoch}, step {self.step}: train {loss:.4f} nats (perplexity {safe_exp(loss):.2f}), "
         line += f"valid {valid:.4f} ({safe_exp(valid):.2f}), {rate:,.0f} tokens/s{', saved' if better else ''}"
         tqdm.write(to_json(record) if self.args.json else line, file=self.args.out)

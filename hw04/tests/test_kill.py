@@ -17,6 +17,8 @@ import pytest
 import torch
 from test_resume import flags, folder  # noqa: F401 - folder is a fixture
 
+# A training has at least so many moments of each kind. How many depends on its losses: a model is written, and so
+# synchronised and put in its place, only when the valid loss is the best yet.
 SIDES = {"step": 12, "write": 19, "fsync": 8, "folder fsync": 8, "keep": 3, "replace": 8, "unlink": 8}
 
 

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from ..errors import UserError
+from ..errors import TooShort, UserError
 from .npy_files import load_transcript
 from .tokenizer import H4Tokenizer
 
@@ -103,7 +103,7 @@ class LMDataset(Dataset):
         Also the transcripts themselves, each (T,) long with EOS and without SOS. They are drawn with replacement
         from NumPy's global generator, in the course's way, so that a seed means the same prompts; with a seed the
         generator is left as it was. Shorter transcripts than `prompt_length` are passed over; where that gives
-        too few prompts a warning is printed, where none a RuntimeError raised.
+        too few prompts a warning is printed, where none TooShort raised, a RuntimeError.
         """
         state = np.random.get_state()
         try:
@@ -114,7 +114,8 @@ class LMDataset(Dataset):
             if seed is not None:
                 np.random.set_state(state)
         if not chosen:
-            raise RuntimeError(f"{self.text_dir}: no transcript with {prompt_length} tokens found; ask for less")
+            raise TooShort(f"{self.text_dir}: no transcript with {prompt_length} tokens found; ask for less, or give "
+                           "longer transcripts with --data")
         if len(chosen) < num_samples:
             print(f"warning: only {len(chosen)} of {num_samples} prompts with {prompt_length} tokens found")
         prompts = torch.tensor([self.transcripts_shifted[i][: prompt_length + 1] for i in chosen])
