@@ -174,6 +174,7 @@ def stem(plan: Plan, seed: int) -> str:
 
 REST = {  # results that are of no one training, and what makes them: DATA, BUILD and RESULT stand for paths
     "corpora.json": "corpora.py",
+    "speeds.json": "speeds.py",
     "ngram.json": "ngram.py -results RESULT",
     "tune-lstm.json": "tuning.py lstm",
     "tune-feed-forward.json": "tuning.py feed-forward",
