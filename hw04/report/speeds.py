@@ -21,7 +21,7 @@ import experiments
 from experiments import PLANS, RESULTS, Experiment, Plan, lstlm, processor, torch, write_json
 from tqdm import tqdm
 
-STEPS = {"full": 6, "small": 40}  # to warm up, and as many to measure
+STEPS = {"full": 6, "small": 30}  # to warm up, and as many to measure
 
 
 class Enough(Exception):
