@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How many tokens a second each training of the report's full and small settings does, all on one machine.
 
-    python speeds.py -data DIR       # -> results/speeds.json; DIR as for experiments.py; 20 minutes on two cores
+    python speeds.py -data DIR       # -> results/speeds.json; DIR as for experiments.py; 25 minutes on two cores
 
 The rates that trainings log are of different machines, and of hours when other programs ran. Here each training begins
 as `experiments.py run` would begin it, in a process of its own, and is left after some steps to warm up and as many
@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import experiments
@@ -62,8 +63,8 @@ def measure_all(plans: list[Plan], data: Path) -> list[dict]:
     rates = []
     with tempfile.TemporaryDirectory() as folder:
         for plan in tqdm(plans, unit="training"):
-            with multiprocessing.get_context("spawn").Pool(1) as process:
-                rates.append(process.apply(measure, (plan, data, Path(folder), STEPS[plan.group])))
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+                rates.append(process.submit(measure, plan, data, Path(folder), STEPS[plan.group]).result())
             for ending in (".log.jsonl", ".train.txt"):
                 Path(folder, f"{experiments.stem(plan, plan.seeds[0])}{ending}").unlink(missing_ok=True)
             tqdm.write(f"{plan.name}: {rates[-1]['tokens_per_s']:,.0f} tokens/s")

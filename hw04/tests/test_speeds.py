@@ -1,7 +1,7 @@
 """The rates of the report's trainings are those of their own steps."""
 
 import json
-import multiprocessing
+from concurrent import futures
 
 import experiments
 import lstlm
@@ -13,16 +13,15 @@ from test_experiments import PLAN, data  # noqa: F401 - a fixture
 @pytest.fixture
 def here(monkeypatch):
     """Trainings run in this process; what `measure` sets in it is set back."""
-    class Pool:
-        def __init__(self, processes):
+    class InThisProcess(futures.Executor):
+        def __init__(self, processes, context):
             pass
 
-        __enter__, __exit__ = lambda self: self, lambda self, *error: None
+        def submit(self, function, *arguments):
+            (future := futures.Future()).set_result(function(*arguments))
+            return future
 
-        def apply(self, function, arguments):
-            return function(*arguments)
-
-    monkeypatch.setattr(multiprocessing.get_context("spawn").__class__, "Pool", lambda self, n: Pool(n))
+    monkeypatch.setattr(speeds, "ProcessPoolExecutor", InThisProcess)
     monkeypatch.setattr(lstlm.Run, "save_state_if_due", lstlm.Run.save_state_if_due)
 
 
