@@ -26,13 +26,14 @@ STEPS = {"full": 6, "small": 30}  # to warm up, and as many to measure
 
 
 class Enough(Exception):
-    """Raised in a training when all is measured; its argument is the rate, in target tokens per second."""
+    """Raised in a training when all is measured; its argument is what `measure` returns."""
 
 
 def measure(plan: Plan, data: Path, build: Path, steps: int) -> dict:
-    """The rate of a training's steps, evaluation and files not among them. To be called in a process of its own.
+    """The rate of a training's steps (target tokens per second), evaluation and files not among them, and the format.
 
-    Its model, little trained, is left in `build`, where a feed-forward model looks for the vectors of `base`.
+    To be called in a process of its own. A `base`, little trained, is left in `build`, where a feed-forward model looks
+    for its vectors.
     """
     lstlm.set_up_memory()
     experiments.BUILD = build
@@ -43,18 +44,19 @@ def measure(plan: Plan, data: Path, build: Path, steps: int) -> dict:
         if run.step == steps:
             warm.update(tokens=run.tokens, seconds=run.seconds)
         if run.step == 2 * steps:
-            run.save_best(0.0)
-            raise Enough((run.tokens - warm["tokens"]) / (run.seconds - warm["seconds"]))
+            if plan.name.endswith("base"):
+                run.save_best(0.0)
+            rate = (run.tokens - warm["tokens"]) / (run.seconds - warm["seconds"])
+            raise Enough({"name": plan.name, "tokens_per_s": round(rate, 1),
+                          "precision": run.facts["precision"].removeprefix("torch.")})
 
     lstlm.Run.save_state_if_due = count
     program = getattr(experiments, plan.program)
-    precision = lstlm.choose_precision("fp32" if "fp32" in plan.flags else "auto", torch.device("cpu"))
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         try:
             status = program.main(Experiment(plan, plan.seeds[0], data).training_flags() + ["-device", "cpu"])
         except Enough as enough:
-            return {"name": plan.name, "tokens_per_s": round(enough.args[0], 1),
-                    "precision": str(precision).removeprefix("torch.")}
+            return enough.args[0]
     raise SystemExit(f"{plan.name}: exit status {status}, and fewer than {2 * steps} steps")
 
 
@@ -65,8 +67,6 @@ def measure_all(plans: list[Plan], data: Path) -> list[dict]:
         for plan in tqdm(plans, unit="training"):
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
                 rates.append(process.submit(measure, plan, data, Path(folder), STEPS[plan.group]).result())
-            for ending in (".log.jsonl", ".train.txt"):
-                Path(folder, f"{experiments.stem(plan, plan.seeds[0])}{ending}").unlink(missing_ok=True)
             tqdm.write(f"{plan.name}: {rates[-1]['tokens_per_s']:,.0f} tokens/s")
     return rates
 

@@ -58,6 +58,7 @@ def test_the_rates_of_all_are_stored_and_base_comes_twice(data, here, monkeypatc
     stored = json.loads((data / "results" / "speeds.json").read_text())
     assert [row["name"] for row in stored["rates"]] == ["base", "feed-forward", "base"]
     assert all(row["tokens_per_s"] > 0 for row in stored["rates"])
+    assert stored["rates"][1]["precision"] == "float32"  # fflm.py has no other
 
 
 def test_a_training_that_fails_or_is_too_short_is_no_rate(data, here):  # noqa: F811
