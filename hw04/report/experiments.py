@@ -86,6 +86,7 @@ TIED = "-tie -EDim 512 -dropout 0.2 -B 16 -lr 0.003"
 PLANS = [
     Plan("main", "handout", "-H 2 -N 512 -E 1 -EDim 100", 70),
     Plan("main", "handout, 5 epochs", "-H 2 -N 512 -E 5 -EDim 100", 110, (0, 1)),
+    Plan("main", "handout, 5 epochs, lr 0.008", "-H 2 -N 512 -E 5 -EDim 100 -lr 0.008", 120),
     Plan("main", "attention, 5 epochs", "-H 2 -N 512 -E 5 -EDim 100 -a", 90, (0, 1)),
     Plan("main", "tied, 1 epoch", "-tie -EDim 256 -B 8 -lr 0.003 -E 1 -valid_every 500", 60),
     Plan("main", "tied, 5 epochs", f"{TIED} -E 5", 120),
@@ -106,6 +107,7 @@ PLANS = [
     full("rnn", "-cell rnn", seeds=(0, 1)),
     full("tie", "-tie", vectors="-EDim 512", seeds=(0, 1)),
     full("tie, 256", "-tie", vectors="-EDim 256"),
+    full("tie, lr 0.008", "-tie -lr 0.008", vectors="-EDim 512"),
     full("glove", vectors=GLOVE, seeds=(0, 1)),
     full("glove fine-tuned", "-finetune", vectors=GLOVE, seeds=(0, 1)),
     full("glove fine-tuned slowly", "-finetune -emb_lr 0.001", vectors=GLOVE),
@@ -137,7 +139,9 @@ PLANS = [
     small("batch 32", batch=32),
     small("lr 0.002", "-lr 0.002"),
     small("lr 0.008", "-lr 0.008"),
+    small("lr 0.016", "-lr 0.016"),
     small("tie", "-tie", vectors="-EDim 256", seeds=(0, 1)),
+    small("tie, lr 0.008", "-tie -lr 0.008", vectors="-EDim 256"),
     small("attention", "-a", seeds=(0, 1)),
     small("attention, N 360", "-a", shape="-H 2 -N 360", seeds=(0, 1)),  # as many parameters as base
     small("bilinear", "-a bilinear", seeds=(0, 1)),

@@ -48,6 +48,7 @@ def pace(run: dict, tokens_per_s: float) -> list[float]:
 
 
 TITLES = {"handout": "handout's setting, 1 epoch", "handout, 5 epochs": "handout's setting, 5 epochs",
+          "handout, 5 epochs, lr 0.008": "the same, rate 0.008, 5 epochs",
           "attention, 5 epochs": "handout's setting, -a, 5 epochs", "tied, 1 epoch": "tied, 256, 1 epoch",
           "tied, 5 epochs": "tied, 512, 5 epochs", "strong": "strong preset, 8 epochs"}
 SAME_SIZES = {"strong": "tied, 5 epochs"}  # a run on a GPU, and one on a CPU whose step has the same work to do
