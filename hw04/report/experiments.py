@@ -34,6 +34,7 @@ sys.path.insert(0, str(REPORT.parent / "code"))
 import fflm  # noqa: E402
 import lstlm  # noqa: E402
 import torch  # noqa: E402
+import unbiased  # noqa: E402, F401 - a program of a plan
 
 RESULTS, BUILD = REPORT / "results", REPORT.parents[1] / "build" / "experiments"
 
@@ -101,12 +102,14 @@ PLANS = [
     full("feed-forward, 8", "-lstm BASE -K 8", shape="-H 1 -N 832", vectors="", program="fflm"),
     full("feed-forward, 2 layers", "-lstm BASE -K 5", shape="-H 2 -N 780", vectors="", program="fflm"),
     full("attention", "-a", seeds=(0, 1)),
+    full("attention, N 704", "-a", shape="-H 2 -N 704"),  # as many parameters as base
     full("bilinear", "-a bilinear", seeds=(0, 1)),
     full("additive", "-a additive"),
     full("gru", "-cell gru", seeds=(0, 1)),
     full("rnn", "-cell rnn", seeds=(0, 1)),
     full("tie", "-tie", vectors="-EDim 512", seeds=(0, 1)),
     full("tie, 256", "-tie", vectors="-EDim 256"),
+    full("tie, glove", "-tie", vectors=GLOVE),
     full("tie, lr 0.008", "-tie -lr 0.008", vectors="-EDim 512"),
     full("glove", vectors=GLOVE, seeds=(0, 1)),
     full("glove fine-tuned", "-finetune", vectors=GLOVE, seeds=(0, 1)),
@@ -129,7 +132,8 @@ PLANS = [
     full("EDim 50", vectors="-EDim 50"),
     full("EDim 300", vectors="-EDim 300"),
     Plan("wiki", "wikitext", "-H 2 -N 512 -EDim 100 -E 5", 70, text="wiki"),
-    Plan("wiki", "wikitext, strong", f"{TIED} -E 5", 80, text="wiki"),
+    Plan("wiki", "wikitext, tied", f"{TIED} -E 5", 80, text="wiki"),
+    Plan("wiki", "wikitext, strong", "-preset strong", 120, text="wiki"),
     Plan("wiki", "wikitext, stream",
          "-tie -EDim 256 -dropout 0.2 -VSize 40000 -cased -stories stream -E 4 -B 8 -bptt 128", 120, text="wiki"),
     small("base", seeds=(0, 1, 2)),
@@ -141,6 +145,8 @@ PLANS = [
     small("lr 0.008", "-lr 0.008"),
     small("lr 0.016", "-lr 0.016"),
     small("tie", "-tie", vectors="-EDim 256", seeds=(0, 1)),
+    small("tie, glove", "-tie", vectors=GLOVE),
+    replace(small("tie, no bias", "-tie", vectors="-EDim 256"), program="unbiased"),
     small("tie, lr 0.008", "-tie -lr 0.008", vectors="-EDim 256"),
     small("attention", "-a", seeds=(0, 1)),
     small("attention, N 360", "-a", shape="-H 2 -N 360", seeds=(0, 1)),  # as many parameters as base
@@ -271,7 +277,7 @@ class Experiment:
         base = f"{'full-' * (self.plan.group == 'full')}base.{self.seed}.pt"
         files = {"GLOVE": self.data / "glove.6B" / "glove.6B.50d.txt", "BASE": BUILD / base}
         flags = [str(files.get(flag, flag)) for flag in self.plan.flags.split()]
-        traced = ["-trace", str(trace(self.model))] if self.plan.program == "lstlm" else []
+        traced = ["-trace", str(trace(self.model))] if self.plan.program != "fflm" else []
         train, valid = self.plan.stories
         return ["-train", *flags, "-seed", str(self.seed), "-model", str(self.model), *traced,
                 "-train_corpus", str(self.corpus("train", train)),
@@ -279,7 +285,7 @@ class Experiment:
 
     def call(self, threads: int, *flags: str) -> str:
         """What the program prints. Raises SystemExit with its last words if it fails."""
-        command = [sys.executable, str(REPORT.parent / "code" / f"{self.plan.program}.py"), *flags]
+        command = [sys.executable, globals()[self.plan.program].__file__, *flags]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
@@ -338,7 +344,7 @@ def processor() -> str:
 def make_rest(data: Path) -> None:
     """Make what is missing of REST. Raises SystemExit with the status of a program that fails, after its words."""
     for result, command in REST.items():
-        if not any(RESULTS.glob(result)):
+        if not any(RESULTS.glob(result)) or command == "speeds.py":  # which measures what is new
             program, *flags = shlex.split(command)
             for name, path in {"DATA": data, "BUILD": BUILD, "RESULT": RESULTS / result}.items():
                 flags = [flag.replace(name, str(path)) for flag in flags]

@@ -113,33 +113,40 @@ def draw_penalties(analysis: dict) -> None:
     save(figure, "penalties")
 
 
+LOOKS = 30  # positions shown, so that their words can be read
+
+
 def draw_attention(analysis: dict) -> None:
     """Where each position of the beginning of a test story looks."""
-    words = analysis["attention"]["words"]
-    figure, axes = plt.subplots(figsize=(6.2, 5.6))
-    image = axes.imshow(analysis["attention"]["map"], cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
+    words = analysis["attention"]["words"][:LOOKS]
+    figure, axes = plt.subplots(figsize=(6.2, 5.4))
+    weights = [row[:LOOKS] for row in analysis["attention"]["map"][:LOOKS]]
+    image = axes.imshow(weights, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
     figure.colorbar(image, label="weight", shrink=0.6, ticks=(0, 0.05, 0.1, 0.2, 0.5, 1))
     axes.grid(False)
-    axes.set_xticks(range(len(words)), labels=words, rotation=90, fontsize=6)
-    axes.set_yticks(range(len(words)), labels=words, fontsize=6)
+    axes.set_xticks(range(len(words)), labels=words, rotation=90)
+    axes.set_yticks(range(len(words)), labels=words)
     axes.set(xlabel="looked at", ylabel="position that looks")
     save(figure, "attention")
 
 
-def draw_small(runs: list[dict]) -> None:
-    """Test bits per character of each run of the small setting, a dot for each seed, beside the setting itself."""
-    names = {run["name"]: [] for run in runs}
-    for run in runs:
-        names[run["name"]].append(run["test"]["bpc"])
-    shown = sorted((name for name in names if name != "bidirectional"), key=lambda name: -min(names[name]))
-    figure, axes = plt.subplots(figsize=(6, 0.19 * len(shown) + 0.6))
-    for place, name in enumerate(shown):
-        axes.plot(names[name], [place] * len(names[name]), "o", color="C1" if name == "base" else "C0", markersize=4)
-    if "base" in names:
-        axes.axvline(sum(names["base"]) / len(names["base"]), color="C1", linewidth=0.8)
-    axes.set_yticks(range(len(shown)), labels=shown, fontsize=7)
-    axes.set(xlabel="bits per character, test (less is better)")
-    save(figure, "small")
+def draw_exercises(runs: list[dict]) -> None:
+    """Test bits per character of each run of the two settings, a dot for each seed, beside the setting itself."""
+    figure, panels = plt.subplots(1, 2, figsize=(7, 4.9))
+    for axes, group, title in zip(panels, ("full", "small"), ("full size", "small setting"), strict=True):
+        names = {}
+        for run in runs:
+            if run["group"] == group and not run["name"].endswith("bidirectional"):
+                names.setdefault(run["name"].removeprefix("full, "), []).append(run["test"]["bpc"])
+        shown = sorted(names, key=lambda name: -min(names[name]))
+        for place, name in enumerate(shown):
+            color = "C1" if name == "base" else "C0"
+            axes.plot(names[name], [place] * len(names[name]), "o", color=color, markersize=3)
+        if "base" in names:
+            axes.axvline(sum(names["base"]) / len(names["base"]), color="C1", linewidth=0.8)
+        axes.set_yticks(range(len(shown)), labels=shown, fontsize=6.5)
+        axes.set(title=title, xlabel="bits per character, test (less is better)")
+    save(figure, "exercises")
 
 
 def main() -> None:
@@ -147,8 +154,8 @@ def main() -> None:
     bench = [row for record in results("bench.json") for row in record["runs"]]
     if main := [run for run in runs if run["group"] == "main" and run.get("train_tokens")]:
         draw_curves(main, bench)
-    if small := [run for run in runs if run["group"] == "small"]:
-        draw_small(small)
+    if {run["group"] for run in runs} >= {"full", "small"}:
+        draw_exercises(runs)
     if analyses:
         draw_positions(analyses)
     for analysis in analyses:

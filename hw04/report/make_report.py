@@ -26,9 +26,12 @@ def inputs() -> list[Path]:
 
 
 def digests(pdf: Path) -> str:
-    """A line with the SHA-256 and the name of each input, and of the PDF."""
-    files = [*inputs(), pdf]
-    return "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
+    """A line with the SHA-256 and the name of each input and of the PDF; of experiments.py only the plans count."""
+    from experiments import PLANS
+
+    contents = {path.name: path.read_bytes() for path in [*inputs(), pdf]}
+    contents["experiments.py"] = repr([(plan.name, plan.seeds) for plan in PLANS]).encode()
+    return "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in contents.items())
 
 
 def differing() -> list[str]:
@@ -47,7 +50,9 @@ def index() -> dict[str, list[str]]:
     return {"runs": [name for name in names if not name.startswith("analysis.")],
             "analyses": [name for name in names if name.startswith("analysis.")],
             "others": [name for name in all_of_them if name not in names],
-            "missing": [plan.name for plan in PLANS if not any(stem(plan, seed) in names for seed in plan.seeds)]}
+            "missing": [plan.name for plan in PLANS if not any(stem(plan, seed) in names for seed in plan.seeds)],
+            "few": [plan.name for plan in PLANS if 0 < sum(stem(plan, seed) in names for seed in plan.seeds) <
+                    len(plan.seeds)]}
 
 
 def main() -> int:

@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
-"""How many tokens a second each training of the report's full and small settings does, all on one machine.
+"""How many tokens a second each training of the stories' tables does, all on one machine.
 
-    python speeds.py -data DIR       # -> results/speeds.json; DIR as for experiments.py; 25 minutes on two cores
+    python speeds.py -data DIR       # -> results/speeds.json; DIR as for experiments.py; 30 minutes on two cores
 
 The rates that trainings log are of different machines, and of hours when other programs ran. Here each training begins
 as `experiments.py run` would begin it, in a process of its own, and is left after some steps to warm up and as many
 that are measured. Its minibatches are those of all trainings with the same -B and tokens. `base` comes once more at the
 end of its setting, so that one sees by how much the machine drifted. Nothing else should run.
+
+What results/speeds.json has already is not measured again; on another processor, delete it first.
 """
 
 import argparse
 import contextlib
+import json
 import multiprocessing
 import os
 import tempfile
@@ -22,7 +25,7 @@ import experiments
 from experiments import PLANS, RESULTS, Experiment, Plan, lstlm, processor, torch, write_json
 from tqdm import tqdm
 
-STEPS = {"full": 6, "small": 30}  # to warm up, and as many to measure
+STEPS = {"main": 12, "full": 6, "small": 30}  # to warm up, and as many to measure
 
 
 class Enough(Exception):
@@ -71,17 +74,31 @@ def measure_all(plans: list[Plan], data: Path) -> list[dict]:
     return rates
 
 
+def missing(known: set[str]) -> list[Plan]:
+    """The plans whose rates are not known, and the `base` of each setting that has some, first and last."""
+    plans = []
+    for group in STEPS:
+        of_group = [plan for plan in PLANS if plan.group == group]
+        base = [plan for plan in of_group if plan.name.endswith("base")]
+        if new := [plan for plan in of_group if plan.name not in known and plan not in base]:
+            plans += [*base, *new, *base]
+    return plans
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-data", type=Path, default=Path(os.environ.get("LSTLM_DATA", lstlm.DATA)),
                         help="the folder with tiny/, wiki/ and glove.6B/ (default $LSTLM_DATA, else hw04/data)")
-    data = parser.parse_args().data.resolve()
-    groups = [[plan for plan in PLANS if plan.group == group] for group in STEPS]
-    plans = [plan for group in groups for plan in [*group, next(p for p in group if p.name.endswith("base"))]]
-    write_json(RESULTS / "speeds.json", {
-        "made by": "hw04/report/speeds.py", "steps": STEPS, "rates": measure_all(plans, data),
-        "machine": {"processor": processor(), "threads": torch.get_num_threads(), "torch": str(torch.__version__),
-                    "date": time.strftime("%Y-%m-%d")}})
+    data, store = parser.parse_args().data.resolve(), RESULTS / "speeds.json"
+    here = {"processor": processor(), "threads": torch.get_num_threads(), "torch": str(torch.__version__)}
+    stored = json.loads(store.read_text()) if store.exists() else {"machine": here, "rates": []}
+    if not (plans := missing({row["name"] for row in stored["rates"]})):
+        return
+    if here != {key: stored["machine"][key] for key in here}:
+        parser.error(f"{store}: of another machine, {stored['machine']}; delete it to measure all here")
+    write_json(store, {"made by": "hw04/report/speeds.py", "steps": STEPS,
+                       "machine": {**here, "date": time.strftime("%Y-%m-%d")},
+                       "rates": stored["rates"] + measure_all(plans, data)})
 
 
 if __name__ == "__main__":

@@ -113,6 +113,15 @@ def test_a_feed_forward_model_takes_the_vectors_of_the_run_named_base(data, in_p
     assert experiment.done()["test"]["nats"] < 5
 
 
+@pytest.mark.parametrize("program", ["lstlm", "unbiased"])
+def test_a_tied_model_has_a_constant_bias_but_in_one_program_none(program, data, in_process):
+    plan = replace(PLAN, flags=f"{PLAN.flags} -tie", program=program)
+    (experiment := Experiment(plan, 0, data)).run(1)
+    bias = lstlm.unseal(experiment.model.read_bytes())["weights"]["output.bias"]
+    assert bias.any() == (program == "lstlm") and "valid" in experiment.done()
+    assert lstlm.Nats is not experiments.unbiased.Unbiased
+
+
 @pytest.mark.parametrize("flags", ["", "-tie"])
 def test_the_shipped_model_is_half_as_large_and_predicts_the_same(flags, data, tmp_path, in_process):
     experiment = Experiment(replace(PLAN, flags=f"{PLAN.flags.replace(' 8 ', ' 64 ')} {flags}"), 0, data)

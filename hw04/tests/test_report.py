@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import experiments
 import make_report
 import pytest
 
@@ -33,6 +34,11 @@ def test_a_new_and_a_lost_result_are_noticed(copy):
     (copy / "results" / "new.0.json").write_text("{}")
     (copy / "results" / "ngram.json").unlink()
     assert make_report.differing() == ["new.0.json", "ngram.json"]
+
+
+def test_another_plan_is_noticed_as_the_report_says_what_was_not_run(copy, monkeypatch):
+    monkeypatch.setattr(experiments, "PLANS", experiments.PLANS[1:])
+    assert make_report.differing() == ["experiments.py"]
 
 
 def test_all_results_are_json_and_of_their_files_names():
