@@ -160,7 +160,7 @@ def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader],
     loaders = {name: make_loader(config, tokenizer, name, args.device) for name in PARTITIONS}
     config["model"]["max_len"] = max(loader.dataset.text_max_len for loader in loaders.values())
     config["model"]["num_classes"] = tokenizer.vocab_size
-    config["trained_on"] = describe_data(loaders["train"])
+    config["trained_on"] = {**describe_data(loaders["train"]), "val_sha256": describe_data(loaders["val"])["sha256"]}
     if resume and last.exists():
         check_same_run(config, read_checkpoint(last)["config"], last)
     trainer = make_trainer(config, tokenizer, args.run, args.device)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -271,6 +272,10 @@ def test_a_run_is_not_replaced_or_resumed_as_another(there, capsys):
     assert words in fails(capsys, [*train, "--resume", "--set", "model.d_ff=48"])
     write_data(there / "others", (41, 6, 6))
     assert "trained_on" in fails(capsys, ["train", "--config", "small.yaml", "--data", "others", "--resume"])
+    shutil.copytree(there / "data", there / "judged")  # the best of two epochs is to be that of one set of val
+    shutil.copy(there / "judged" / "val" / "001.npy", there / "judged" / "val" / "003.npy")
+    judged = fails(capsys, ["train", "--config", "small.yaml", "--data", "judged", "--resume"])
+    assert "the run began otherwise, trained_on.val_sha256" in judged
     words = "training.gradient_accumulation_steps: 1, 2 now"
     assert words in fails(capsys, [*train, "--resume", "--set", "training.gradient_accumulation_steps=2"])
     before = saved("lm")["config"]
