@@ -36,7 +36,7 @@ help:
 
 demo: .venv/program
 	@echo "== 1/4 training a small model on the embedded sample, into build/demo.pt"
-	@rm -f build/demo.state.pt
+	@rm -f build/demo.state.pt build/demo.state.prev.pt
 	@$(LSTLM) -train $(SAMPLE) -model build/demo.pt -H 2 -N 256 -EDim 64 -VSize 2000 -B 8 -E 4 -seed 0
 	@echo "== 2/4 how well it predicts stories that it has not seen"
 	@$(LSTLM) -evaluate -model build/demo.pt -test_corpus hw04/data/sample/valid.tokens hw04/data/sample/test.tokens

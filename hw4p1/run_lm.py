@@ -83,6 +83,12 @@ def make_tokenizer(config: dict) -> H4Tokenizer:
     return H4Tokenizer({t: str(locate(p)) for t, p in names.items()}, config["tokenization"]["token_type"], False)
 
 
+def tokenizer_digest(config: dict) -> str:
+    """The SHA-256 of its file."""
+    names = config["tokenization"]["token_map"]
+    return hashlib.sha256(locate(names[config["tokenization"]["token_type"]]).read_bytes()).hexdigest()
+
+
 def make_loader(config: dict, tokenizer: H4Tokenizer, partition: str, device: str) -> DataLoader:
     """Batches of a partition (train, val or test), each of similar length; in random order for train."""
     data = config["data"]
@@ -160,9 +166,10 @@ def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader],
     loaders = {name: make_loader(config, tokenizer, name, args.device) for name in PARTITIONS}
     config["model"]["max_len"] = max(loader.dataset.text_max_len for loader in loaders.values())
     config["model"]["num_classes"] = tokenizer.vocab_size
-    config["trained_on"] = {**describe_data(loaders["train"]), "val_sha256": describe_data(loaders["val"])["sha256"]}
+    config["trained_on"] = {**describe_data(loaders["train"]), "val_sha256": describe_data(loaders["val"])["sha256"],
+                            "tokenizer_sha256": tokenizer_digest(config)}  # fmt: skip
     if resume and last.exists():
-        check_same_run(config, read_checkpoint(last)["config"], last)
+        check_same_run(config, whole_config(last), last)
     trainer = make_trainer(config, tokenizer, args.run, args.device)
     trainer.optimizer = create_optimizer(trainer.model, config["optimizer"])
     accumulate = config["training"]["gradient_accumulation_steps"]
@@ -178,6 +185,14 @@ def spread_epochs(config: dict, epochs: int) -> None:
     warmup = config["scheduler"]["warmup"]
     warmup["epochs"] = epochs / 4
     config["scheduler"]["cosine"]["T_max"] = epochs - warmup["epochs"] * warmup["enabled"]
+
+
+def whole_config(path: Path) -> dict:
+    """The configuration in a checkpoint. UserError if it is not of this program."""
+    config = read_checkpoint(path).get("config", {})
+    if lacking := {*load_config(), "trained_on"} - config.keys():
+        raise UserError(f"{path}: its configuration has no {min(lacking)}; it is not of run_lm.py, train anew")
+    return config
 
 
 def check_same_run(config: dict, before: dict, path: Path) -> None:
@@ -250,14 +265,15 @@ def stopping_on_signals(trainer: LMTrainer) -> Iterator[None]:
 def load_best(args: argparse.Namespace) -> LMTrainer:
     """A trainer with the best model of a run and all that it was made with."""
     path = checkpoint_path(args.run, "best-metric")
-    config = read_checkpoint(path).get("config", {})
-    if lacking := {*load_config(), "trained_on"} - config.keys():
-        raise UserError(f"{path}: its configuration has no {min(lacking)}; it is not of run_lm.py, train anew")
+    config = whole_config(path)
     config["training"]["use_wandb"] = False
     tokenizer = make_tokenizer(config)
     if tokenizer.vocab_size != config["model"]["num_classes"]:
         raise UserError(f"{path}: made with {config['model']['num_classes']} tokens, but the tokenizer "
                         f"{tokenizer.token_type} has {tokenizer.vocab_size} now; use the files that it was made with")
+    if (digest := tokenizer_digest(config)) != config["trained_on"].get("tokenizer_sha256", digest):
+        raise UserError(f"{path}: the tokenizer {tokenizer.token_type} is not that of its training; put its file back, "
+                        "or train anew")
     trainer = make_trainer(config, tokenizer, args.run, args.device)
     load_whole(trainer, trainer.best_model_path.name)
     return trainer

@@ -6,12 +6,14 @@
     python fflm.py -h                                            # every flag, with its default
 
 It sees the K tokens before the one to predict: their word vectors side by side, H hidden layers of N ReLUs, and scores
-of all V tokens. Before its first token a story has K times `<bos>`, whose vector, as that of `<eos>` and those of all
-words, is what the LSTM language model has learned, and stays as it is. Minibatches, loss, optimizer, training loop and
+of all V tokens. Before its first token a story has K times `<bos>`, whose vector, as those of all words, is what the
+LSTM language model has learned, and stays as it is. (`<eos>` ends a story and is seen by neither, so that its vector is
+as it was drawn, but with -tie.) Minibatches, loss, optimizer, training loop and
 measures are those of lstlm.py, so that the two can be compared.
 """
 
 import argparse
+import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,13 +89,13 @@ def train(args: argparse.Namespace) -> None:
                       for path in (args.train_corpus, args.valid_corpus))
     config = Config(args.K, args.H, args.N, lm.config.EDim, lm.config.cased)
     model = FFLM(lm.model.embedding.weight.detach(), config.K, config.H, config.N).to(device)
-    facts = {**lstlm.describe_training(args, torch.float32, note), "lstm": str(args.lstm)}
+    facts = {**lstlm.describe_training(args, torch.float32, note), "lstm": str(args.lstm),
+             "lstm_digest": lstlm.digest(args.lstm)}
     run = lstlm.Run(args, model, config, lm.words, facts, lm.pieces)
     tokens = sum(len(story) - 1 for story in stories)
     count = sum(p.numel() for p in model.parameters())
     print(note or f"{len(stories):,} stories", f"{tokens:,} target tokens", f"{count:,} parameters", sep="; ")
     lstlm.optimise(run, stories, valid, tokens)
-    print(f"best valid loss {run.best:.4f} nats (perplexity {lstlm.safe_exp(run.best):.2f}), model in {args.model}")
 
 
 def build(content: dict) -> lstlm.Loaded:
@@ -131,7 +133,8 @@ def evaluate(args: argparse.Namespace) -> None:
     for path in args.test_corpus or [args.valid_corpus, args.train_corpus]:
         row = lstlm.score_corpus(loaded, path, args.stories, args.B)
         line = "{nats:.4f} nats, perplexity {ppl:.2f}, {bpc:.4f} bits/char, {n_tokens:,} tokens, {unk_share:.2%} <unk>"
-        print(lstlm.to_json(row) if args.json else f"{line.format(**row)}, V = {len(loaded.words):,}: {path}")
+        text = f"{line.format(**row)}, V = {len(loaded.words):,}: {path}"
+        print(lstlm.to_json(row) if args.json else text, file=args.out, flush=True)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -159,6 +162,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     lstlm.add_training_flags(add)
     args = parser.parse_args(argv)
     lstlm.check_training(args)
+    lstlm.check_paths(args.model, None, [args.lstm, args.train_corpus, args.valid_corpus, *(args.test_corpus or [])])
     args.glove_only, args.out = False, sys.stdout
     return args
 
@@ -168,7 +172,8 @@ def main(argv: list[str] | None = None) -> int:
     lstlm.set_up_memory()
     try:
         args = parse_args(argv)
-        args.run(args)
+        with contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout):  # records alone go to args.out
+            args.run(args)
         return 0
     except UserError as error:
         print(f"fflm.py: error: {lstlm.printable(str(error))}", file=sys.stderr)

@@ -1154,9 +1154,6 @@ def train(args: argparse.Namespace) -> None:
     print(f"{len(stories):,} {kind}, {tokens:,} target tokens; valid {sum(len(s) - 1 for s in valid):,}; "
           f"{sum(p.numel() for p in model.parameters()):,} parameters on {device} in {precision}".replace("torch.", ""))
     optimise(run, stories, valid, tokens)
-    if run.first and run.best == math.inf:  # of several processes one says it
-        raise UserError(f"-lr {args.lr}: the valid loss was never a number, so nothing was saved; give a smaller -lr")
-    print(f"best valid loss {run.best:.4f} nats (perplexity {safe_exp(run.best):.2f}), model in {args.model}")
     if sample:
         print(sample)
 
@@ -1209,6 +1206,9 @@ def optimise(run: "Run", stories: list[list[int]], valid: list[list[int]], token
     if run.first:
         run.state_file.unlink(missing_ok=True)
         run.state_before.unlink(missing_ok=True)
+        if run.best == math.inf:
+            raise UserError(f"-lr {args.lr}: the valid loss was never a number, and nothing was saved; lower it")
+    print(f"best valid loss {run.best:.4f} nats (perplexity {safe_exp(run.best):.2f}), model in {args.model}")
 
 
 class Run:
@@ -2485,16 +2485,21 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     check_training(args)
     if args.dropout is not None and not 0 <= args.dropout < 1:
         parser.error(f"-dropout {args.dropout}: give a number from 0 to below 1")
-    written = [side_file(args.model, ending) for ending in (".log.jsonl", ".loss.png", ".state.pt", ".state.prev.pt")]
-    written += [path for path in (args.model, args.trace) if path]
     read = [args.train_corpus, args.valid_corpus, args.embeddings_file, *(args.test_corpus or [])]
-    if re.search(r"[\0-\x1f\x7f-\x9f]", "".join(map(str, written + read))):
-        parser.error("a path with a control character in it; rename the file")
-    written = [path.resolve() for path in written]
-    if len({*written}) < len(written) or {*written} & {path.resolve() for path in read if path}:
-        parser.error("-trace and what is read need files that are not X.pt of -model, X.log.jsonl and others beside it")
+    check_paths(args.model, args.trace, read)
     args.sampling = Sampling(args.greedy, args.fpenalty, args.temperature, args.top_k, args.top_p, args.min_p)
     return args
+
+
+def check_paths(model: Path, trace: Path | None, read: list[Path | None]) -> None:
+    """Raise UserError if a file that is written is one that is read, or another one that is written."""
+    written = [side_file(model, ending) for ending in (".log.jsonl", ".loss.png", ".state.pt", ".state.prev.pt")]
+    written += [path for path in (model, trace) if path]
+    if re.search(r"[\0-\x1f\x7f-\x9f]", "".join(map(str, written + read))):
+        raise UserError("a path with a control character in it; rename the file")
+    written = [path.resolve() for path in written]
+    if len({*written}) < len(written) or {*written} & {path.resolve() for path in read if path}:
+        raise UserError("-trace and what is read need files other than X.pt of -model, X.log.jsonl and so on")
 
 
 def set_up_memory() -> None:

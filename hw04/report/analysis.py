@@ -132,10 +132,11 @@ def looks(model: lstlm.LSTMLM, story: list[int]) -> np.ndarray:
     def watched(queries, keys, values, attn_mask, scale):
         """`scaled_dot_product_attention`, and its weights."""
         scores = queries @ keys.mT * (scale or queries.shape[-1] ** -0.5)
-        seen["weights"] = torch.softmax(scores.masked_fill(~attn_mask, -math.inf), -1)
-        return seen["weights"] @ values
+        weights = torch.softmax(scores.masked_fill(~attn_mask, -math.inf), -1)
+        seen["weights"] = weights[0].cpu()
+        return weights @ values
 
-    inputs = torch.tensor([story[:-1]])
+    inputs = torch.tensor([story[:-1]], device=model.output.weight.device)
     usual, lstlm.F.scaled_dot_product_attention = lstlm.F.scaled_dot_product_attention, watched
     try:
         model.features(inputs, torch.tensor([inputs.shape[1]]))
@@ -143,7 +144,7 @@ def looks(model: lstlm.LSTMLM, story: list[int]) -> np.ndarray:
         lstlm.F.scaled_dot_product_attention = usual
     T = inputs.shape[1]
     weights = np.zeros((T, T))
-    weights[1:, :-1] = seen["weights"][0]
+    weights[1:, :-1] = seen["weights"]
     return weights
 
 

@@ -24,6 +24,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ import torch  # noqa: E402
 import unbiased  # noqa: E402, F401 - a program of a plan
 
 RESULTS, BUILD = REPORT / "results", REPORT.parents[1] / "build" / "experiments"
+CUTTING = threading.Lock()  # as jobs are threads that may need the same part of a corpus
 
 
 @dataclass(frozen=True)
@@ -208,28 +210,35 @@ class Experiment:
         self.label = f"{plan.name} / seed {seed}"
         self.result, self.model = RESULTS / f"{stem(plan, seed)}.json", BUILD / f"{stem(plan, seed)}.pt"
 
+    def corpora(self) -> list[Path]:
+        """The whole files of its text: train, valid, test."""
+        return [self.data / self.plan.text / name for name in CORPORA[self.plan.text].values()]
+
     def corpus(self, part: str, stories: int) -> Path:
         """The file of a part of the text; its first so many stories only, if not 0, and backward if so planned."""
         name = CORPORA[self.plan.text][part]
         whole = self.data / self.plan.text / name
         if not (stories or self.plan.backward):
             return whole
-        made = BUILD / "tiny" / f"{name}.{stories}{'.backward' * self.plan.backward}"
-        if not made.exists():
-            made.parent.mkdir(parents=True, exist_ok=True)
-            lines = whole.read_text().splitlines()[: stories or None]  # a story is a line
-            if self.plan.backward:
-                lines = [" ".join(line.split()[::-1]) for line in lines]
-            lstlm.atomic_write(made, lambda file: file.write("".join(line + "\n" for line in lines).encode()))
+        with CUTTING:
+            made = BUILD / "tiny" / f"{name}.{stories}{'.backward' * self.plan.backward}.{lstlm.digest(whole)}"
+            if not made.exists():
+                made.parent.mkdir(parents=True, exist_ok=True)
+                lines = whole.read_text().splitlines()[: stories or None]  # a story is a line
+                if self.plan.backward:
+                    lines = [" ".join(line.split()[::-1]) for line in lines]
+                lstlm.atomic_write(made, lambda file: file.write("".join(line + "\n" for line in lines).encode()))
         return made
 
     def configuration(self) -> dict:
-        """All on which the result depends, but for the machine; without the corpora where there are none."""
+        """On what the result depends, without the machine, BASE and GLOVE; without the corpora where there are none."""
         settings = {"flags": self.plan.flags, "seed": self.seed, "stories": list(self.plan.stories)}
         if self.plan.backward:
             settings["backward"] = True
-        if (folder := self.data / self.plan.text).is_dir():
-            settings["corpora"] = [lstlm.digest(folder / name) for name in CORPORA[self.plan.text].values()]
+        if self.plan.program != "lstlm":
+            settings["program"] = self.plan.program
+        if all(path.exists() for path in self.corpora()):
+            settings["corpora"] = [lstlm.digest(path) for path in self.corpora()]
         return settings
 
     def done(self) -> dict | None:
@@ -241,19 +250,10 @@ class Experiment:
 
     def run(self, threads: int) -> str:
         """Train, or go on training, and evaluate; returns a line that says how it went."""
-        configuration = self.configuration()
-        digest = hashlib.sha256(json.dumps(configuration).encode()).hexdigest()[:16]
-        log, state, mark = (lstlm.side_file(self.model, ending) for ending in (".log.jsonl", ".state.pt", ".digest"))
-        begun = mark.exists() and mark.read_text() == digest
-        BUILD.mkdir(parents=True, exist_ok=True)
-        if not begun:  # what is left of other configurations
-            for path in (log, state, lstlm.side_file(self.model, ".state.prev.pt"), self.model, trace(self.model)):
-                path.unlink(missing_ok=True)
-            lstlm.atomic_write(mark, lambda file: file.write(digest.encode()))
-        started = time.time()
-        if not (begun and self.model.exists() and not state.exists()):
-            self.call(threads, *self.training_flags(), *["-resume"][: state.exists()])
+        configuration, started = self.configuration(), time.time()
+        self.train(threads, hashlib.sha256(json.dumps(configuration).encode()).hexdigest()[:16])
         test = self.evaluate(threads)
+        log = lstlm.side_file(self.model, ".log.jsonl")
         records = [json.loads(line) for line in log.read_text().splitlines()]
         on = torch.cuda.get_device_name() if records[0]["device"] == "cuda" else processor()
         record = {"name": self.plan.name, "group": self.plan.group, "configuration": configuration,
@@ -265,6 +265,32 @@ class Experiment:
         minutes = (time.time() - started) / 60
         return f"{self.label}: test perplexity {test['ppl']:.2f} ({test['bpc']:.4f} bits/char), {minutes:.0f} min"
 
+    def train(self, threads: int, digest: str) -> None:
+        """Train, or go on, if that is not done for a configuration with this digest: then mark(model) says so."""
+        said = mark(self.model).read_text() if mark(self.model).exists() else ""
+        if said == f"{digest} {TRAINED}":
+            return
+        if self.takes_vectors() and not trained(self.base()):
+            raise SystemExit(f"{self.label}: {self.base()}, whose vectors it takes, is not there, or has not ended its "
+                             "training; run base, if need be without its result")
+        BUILD.mkdir(parents=True, exist_ok=True)
+        states = [lstlm.side_file(self.model, ending) for ending in (".state.pt", ".state.prev.pt")]
+        resume = said == digest and any(state.exists() for state in states)
+        if not resume:  # remove what is left of another configuration, or of a training that was killed very early
+            for path in (*states, lstlm.side_file(self.model, ".log.jsonl"), self.model, trace(self.model)):
+                path.unlink(missing_ok=True)
+            lstlm.atomic_write(mark(self.model), lambda file: file.write(digest.encode()))
+        self.call(threads, *self.training_flags(), *["-resume"][:resume])
+        lstlm.atomic_write(mark(self.model), lambda file: file.write(f"{digest} {TRAINED}".encode()))
+
+    def takes_vectors(self) -> bool:
+        """Whether it needs the model BASE."""
+        return "BASE" in self.plan.flags.split()
+
+    def base(self) -> Path:
+        """The model BASE."""
+        return BUILD / f"{'full-' * (self.plan.group == 'full')}base.{self.seed}.pt"
+
     def evaluate(self, threads: int) -> dict:
         """What `-evaluate` prints of the model and the test corpus, its stories those of the training."""
         flags = self.plan.flags.split()
@@ -274,8 +300,7 @@ class Experiment:
 
     def training_flags(self) -> list[str]:
         """The command line of `-train`."""
-        base = f"{'full-' * (self.plan.group == 'full')}base.{self.seed}.pt"
-        files = {"GLOVE": self.data / "glove.6B" / "glove.6B.50d.txt", "BASE": BUILD / base}
+        files = {"GLOVE": self.data / "glove.6B" / "glove.6B.50d.txt", "BASE": self.base()}
         flags = [str(files.get(flag, flag)) for flag in self.plan.flags.split()]
         traced = ["-trace", str(trace(self.model))] if self.plan.program != "fflm" else []
         train, valid = self.plan.stories
@@ -301,7 +326,7 @@ class Experiment:
         points = [record for record in records if record.get("mode") == "train"]
         curve = [{"epoch": record["epoch"], "step": record["step"], "minutes": round(record["seconds"] / 60, 2),
                   "train": record["train_nats"], "valid": record["valid_nats"]} for record in points]
-        best = min(curve, key=lambda point: point["valid"])
+        best = min((point for point in curve if point["valid"] is not None), key=lambda point: point["valid"])
         said = trace(self.model).exists() and re.search(r"([\d,]+) target tokens", trace(self.model).read_text())
         return {"parameters": sum(p.numel() for p in loaded.model.parameters()), "V": len(loaded.words),
                 "valid": {"nats": best["valid"], "ppl": lstlm.safe_exp(best["valid"])}, "minutes": curve[-1]["minutes"],
@@ -313,6 +338,19 @@ def write_json(path: Path, record: dict) -> None:
     """Write a result, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lstlm.atomic_write(path, lambda file: file.write(json.dumps(record, indent=1).encode() + b"\n"))
+
+
+TRAINED = "trained"
+
+
+def mark(model: Path) -> Path:
+    """Where the digest of a model's configuration is kept, followed by TRAINED when its training has ended."""
+    return lstlm.side_file(model, ".digest")
+
+
+def trained(model: Path) -> bool:
+    """Whether the training of a model has ended."""
+    return mark(model).exists() and mark(model).read_text().endswith(TRAINED)
 
 
 def trace(model: Path) -> Path:
@@ -397,13 +435,14 @@ def main() -> None:
             parser.error("ship needs the name of one run whose model is in build/experiments")
         return ship(experiments[0].model, REPORT.parent / "code" / "lm_model.pt")
     missing = [experiment for experiment in experiments if not experiment.done()]
-    for text in {experiment.plan.text for experiment in missing}:
-        if not (args.data / text / CORPORA[text]["train"]).exists():
-            parser.error(f"{args.data / text}: no corpora; get them with hw04/data/get_data.py {text}, or give -data")
+    for path in (path for experiment in missing for path in experiment.corpora() if not path.exists()):
+        parser.error(f"{path}: not there; hw04/data/get_data.py {path.parent.name} gets it, or give another -data")
     threads = max(1, torch.get_num_threads() // args.jobs)
+    waves = [[e for e in missing if not e.takes_vectors()], [e for e in missing if e.takes_vectors()]]
     with ThreadPoolExecutor(args.jobs) as pool:
-        for line in pool.map(lambda experiment: experiment.run(threads), missing):
-            print(time.strftime("%H:%M"), line, flush=True)
+        for wave in waves:
+            for line in pool.map(lambda experiment: experiment.run(threads), wave):
+                print(time.strftime("%H:%M"), line, flush=True)
     return None
 
 

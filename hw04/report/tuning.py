@@ -4,8 +4,8 @@
     python tuning.py lstm -data DIR                  # goes on until 24 trials are finished
     python tuning.py lstm -trials 40 -jobs 2         # or start the same command twice: processes share the search
 
-A trial trains on the first 3,000 stories and is judged by its best valid loss. A trial that does worse than the median
-of the others after the same number of epochs is pruned, and one with more parameters than the run "base" is not begun.
+A trial trains on the first 3,000 stories and is judged by its best valid loss. One that does worse than the median of
+the others after as many quarters of an epoch is pruned, and one with more parameters than the run "base" is not begun.
 The search is kept in build/experiments/tune.db, an SQLite file: Ctrl-C stops and drops the trial that it cuts off, and
 the same command goes on with others; the trial of a process that was killed is done anew. results/tune-NAME.json has
 all trials, and the best one's perplexity on the test corpus, which no choice has seen.
@@ -14,6 +14,7 @@ all trials, and the best one's perplexity on the test corpus, which no choice ha
 import argparse
 import contextlib
 import json
+import math
 import os
 import re
 import subprocess
@@ -27,7 +28,7 @@ import torch
 from experiments import CUT, Experiment, Plan, write_json
 
 PARAMETERS = 2_321_999  # of the run "base"
-REPORTS = 4  # looks at the valid loss in each epoch
+REPORTS = 4  # looks at the valid loss in each epoch, whatever -B
 
 
 def lstm_flags(trial) -> str:
@@ -51,14 +52,15 @@ SEARCHES = {"lstm": ("lstlm", lstm_flags), "feed-forward": ("fflm", feed_forward
 
 
 def reports(command: list[str], threads: int):
-    """Run a training; yields its number of parameters, then the valid loss of each report. Kills it if closed early."""
+    """Run a training; yields its number of parameters, then step and valid loss of each report. Kills it if closed."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}  # the number of parameters is no JSON
     with subprocess.Popen(command, env=environment, text=True, **both) as process:
         try:
             for line in process.stdout:
                 if found := re.search(r'\{"mode.*\}$', line):
-                    yield json.loads(found[0])["valid_nats"]
+                    record = json.loads(found[0])
+                    yield record["step"], math.inf if record["valid_nats"] is None else record["valid_nats"]
                 elif found := re.search(r"([\d,]+) parameters", line):
                     yield int(found[1].replace(",", ""))
         except BaseException:
@@ -76,11 +78,10 @@ def objective(trial, name: str, data: Path, threads: int) -> float:
     experiment = experiment_of(name, trial.number, data, flags_of(trial))
     remove(experiment)  # what a trial of the same number left, if the search was begun anew
     stories = sum(1 for _ in experiment.corpus("train", CUT[0]).open())
-    batch = trial.params["B"]
-    every = max(1, -(-stories // batch) // REPORTS)
+    steps = -(-stories // trial.params["B"])  # of an epoch
     command = [sys.executable, str(experiments.REPORT.parent / "code" / f"{program}.py"), *experiment.training_flags(),
-               "-json", "-valid_every", str(every), "-patience", "1"]
-    losses = []
+               "-json", "-valid_every", str(-(-steps // REPORTS)), "-patience", "1"]
+    losses, quarters = [], 0
     with contextlib.closing(reports(command, threads)) as figures:
         for figure in figures:
             if isinstance(figure, int):
@@ -88,10 +89,12 @@ def objective(trial, name: str, data: Path, threads: int) -> float:
                 if figure > PARAMETERS:
                     raise optuna.TrialPruned
                 continue
-            losses.append(figure)
-            trial.report(figure, len(losses))
-            if trial.should_prune():
-                raise optuna.TrialPruned
+            step, loss = figure
+            losses.append(loss)
+            if (now := round(REPORTS * step / steps)) > quarters:  # an epoch's end may come a step before the next look
+                trial.report(loss, quarters := now)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
     return min(losses)
 
 

@@ -83,8 +83,7 @@ def test_a_stopped_run_goes_on_and_a_finished_training_is_only_evaluated(data, m
 
     def watched(self, threads, *flags):
         commands.append(flags)
-        if len(commands) == 1:
-            train(self, threads, *flags)
+        if len(commands) == 2:
             raise KeyboardInterrupt
         return train(self, threads, *flags)
 
@@ -92,12 +91,25 @@ def test_a_stopped_run_goes_on_and_a_finished_training_is_only_evaluated(data, m
     with pytest.raises(KeyboardInterrupt):
         experiment.run(1)
     experiment.run(1)
-    assert [flags[0] for flags in commands] == ["-train", "-evaluate"]
-    experiment.result.unlink()
+    assert [flags[0] for flags in commands] == ["-train", "-evaluate", "-evaluate"]
+    mark = experiments.mark(experiment.model)
+    mark.write_text(mark.read_text().removesuffix(" trained"))
     lstlm.side_file(experiment.model, ".state.pt").write_bytes(b"a state of a stopped run")
     with pytest.raises(SystemExit, match="exit status 2"):  # as that is none
         experiment.run(1)
     assert commands[-1][-1] == "-resume"
+
+
+def test_a_training_that_was_killed_before_its_first_state_begins_anew(data, in_process):
+    """Its model is there, as the valid loss was looked at, and no state."""
+    experiment = Experiment(PLAN, 0, data)
+    experiment.run(1)
+    result = experiment.done()
+    mark = experiments.mark(experiment.model)
+    mark.write_text(mark.read_text().removesuffix(" trained"))
+    experiment.model.write_bytes(b"the model of an early step")
+    experiment.run(1)
+    assert experiment.done()["test"] == result["test"] and experiment.done()["curve"][0]["step"] == 2
 
 
 def test_a_failed_training_says_why(data):
@@ -105,10 +117,14 @@ def test_a_failed_training_says_why(data):
         Experiment(replace(PLAN, flags="-H 1 -N 9 -a -EDim 8 -VSize 60 -E 1"), 0, data).run(1)
 
 
-def test_a_feed_forward_model_takes_the_vectors_of_the_run_named_base(data, in_process):
-    Experiment(replace(PLAN, name="base"), 0, data).run(1)
+def test_a_feed_forward_model_takes_the_vectors_of_the_run_named_base(data, monkeypatch):
     plan = Plan("small", "feed-forward", "-lstm BASE -K 2 -H 1 -N 6 -E 1 -B 4", 1, (0,), (8, 3), "fflm")
-    (experiment := Experiment(plan, 0, data)).run(1)
+    experiment, base = Experiment(plan, 0, data), replace(PLAN, name="base")
+    with pytest.raises(SystemExit, match="base.0.pt, whose vectors it takes, is not there"):
+        experiment.run(1)
+    monkeypatch.setattr(experiments, "PLANS", [plan, base])  # in this order; and two at a time
+    monkeypatch.setattr("sys.argv", ["experiments.py", "run", "-data", str(data), "-jobs", "2"])
+    experiments.main()
     assert experiment.done()["parameters"] == 63 * 8 + (2 * 8 + 1) * 6 + (6 + 1) * 63
     assert experiment.done()["test"]["nats"] < 5
 
@@ -142,6 +158,25 @@ def test_a_backward_corpus_has_each_story_from_its_end(data):
         backward = experiment.corpus("valid", stories).read_text().splitlines()
         assert [line.split()[::-1] for line in backward] == [line.split() for line in lines] and backward != lines
     assert experiment.configuration() == {**Experiment(PLAN, 0, data).configuration(), "backward": True}
+
+
+def test_the_first_stories_of_a_corpus_that_has_changed_are_cut_anew(data):
+    experiment = Experiment(PLAN, 0, data)
+    whole = data / "tiny" / "tiny.train.tokens.4M"
+    for _ in range(2):
+        assert experiment.corpus("train", 8).read_text().splitlines() == whole.read_text().splitlines()[:8]
+        whole.write_text("".join(reversed(whole.read_text().splitlines(keepends=True))))
+
+
+def test_a_corpus_that_is_not_there_is_named(data, monkeypatch, capsys):
+    (lacking := data / "tiny" / "tiny.valid.tokens.200K").unlink()
+    monkeypatch.setattr(experiments, "PLANS", [PLAN])
+    for what in ("list", "run"):
+        monkeypatch.setattr("sys.argv", ["experiments.py", what, "-data", str(data)])
+        with contextlib.suppress(SystemExit):
+            experiments.main()
+    printed = capsys.readouterr()
+    assert "1 min planned" in printed.out and f"error: {lacking}: not there" in printed.err
 
 
 def test_wikitext_is_a_plan_like_others(data, in_process):

@@ -104,14 +104,31 @@ def test_training_and_evaluation_with_the_vectors_of_an_lstm_model(tmp_path, cap
         monkeypatch.setattr(lstlm, "train_step", lambda *args, count=count, step=step: (
             next(count) == step and signal.raise_signal(signal.SIGINT)) or whole(*args))
         resume = [] if step == 3 else ["-resume"]
+        if resume:
+            (tmp_path / "kept").write_bytes(lstlm.side_file(tmp_path / "again.pt", ".state.pt").read_bytes())
         status, _, error = run(fflm, *flags, "-E", 2, "-model", tmp_path / "again.pt", *resume)
         assert status == (130 if step == 3 else 0), error
     again = torch.load(tmp_path / "again.pt", weights_only=True)
     assert all(torch.equal(again["weights"][name], saved["weights"][name]) for name in saved["weights"])
 
+    assert run(fflm, *flags, "-E", 2, "-model", tmp_path / "mixed.pt")[0] == 0
+    lstlm.side_file(tmp_path / "mixed.pt", ".state.pt").write_bytes((tmp_path / "kept").read_bytes())
+    other = tmp_path / "other.pt"  # in the place of the LSTM whose vectors the stopped run has
+    assert run(lstlm, "-train", *corpora, "-model", other, "-H", 1, "-N", 8, "-EDim", 6, "-E", 1, "-seed", 5)[0] == 0
+    first = lm.read_bytes()
+    lm.write_bytes(other.read_bytes())
+    status, _, error = run(fflm, *flags, "-E", 2, "-model", tmp_path / "mixed.pt", "-resume")
+    assert status == 2 and "lstm_digest" in error
+    lm.write_bytes(first)
+
+    status, out, _ = run(fflm, *flags, "-E", 1, "-json", "-model", tmp_path / "json.pt")
+    assert status == 0 and all("valid_nats" in json.loads(line) for line in out.splitlines())
     mistakes = [
+        ([*flags, "-model", lm], "need files other than X.pt"), ([*flags, "-model", corpora[1]], "need files"),
+        ([*flags, "-E", 1, "-lr", 1e30, "-B", 32, "-model", tmp_path / "nan.pt"], "the valid loss was never a number"),
         (["-evaluate", "-model", lm], "no fflm file"), (["-evaluate", "-model", tmp_path / "x"], "no such model"),
-        ([*flags, "-lr", 0], "-lr"), ([*flags, "-K", 0], "-K"), ([*flags, "-lstm", ff], "no lstlm file"),
+        ([*flags, "-lr", 0], "-lr"), ([*flags, "-K", 0], "-K"),
+        ([*flags, "-lstm", ff, "-model", tmp_path / "odd.pt"], "no lstlm file"),
     ]
     for wrong, said in mistakes:
         status, _, error = run(fflm, *wrong)

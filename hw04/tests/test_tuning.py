@@ -41,6 +41,27 @@ def test_every_point_is_a_command_line_of_its_program(name, value, tmp_path):
     assert getattr(experiments, program).parse_args(flags).B in (4, 8, 16, 32)
 
 
+@pytest.mark.parametrize("batch", [4, 8, 16, 32])
+def test_trials_are_compared_by_quarters_of_an_epoch_whatever_their_minibatches(batch, tmp_path, monkeypatch):
+    (corpus := tmp_path / "corpus").write_text("a story\n" * 3000)
+    monkeypatch.setattr(experiments.Experiment, "corpus", lambda self, part, stories: corpus)
+    monkeypatch.setattr(tuning, "remove", lambda experiment: None)
+    steps = -(-3000 // batch)
+
+    def reports(command, threads):  # at the steps at which lstlm.py looks at the valid loss, in three epochs
+        every = int(command[command.index("-valid_every") + 1])
+        yield 1000
+        yield from ((step, 1.0) for step in range(1, 3 * steps + 1) if step % every == 0 or step % steps == 0)
+
+    monkeypatch.setattr(tuning, "reports", reports)
+    trial, seen = trial_with(0.5), []
+    trial.params, trial.number = {"B": batch}, 0
+    trial.report, trial.should_prune = lambda loss, quarters: seen.append(quarters), lambda: False
+    trial.set_user_attr = lambda *_: None
+    assert tuning.objective(trial, "lstm", tmp_path, 1) == 1.0
+    assert seen == list(range(1, 13))
+
+
 def test_a_search_goes_on_and_keeps_the_best(few):
     first = tuning.search("lstm", few, 2, 1)
     again = tuning.search("lstm", few, 3, 1)

@@ -304,6 +304,7 @@ def test_a_stop_is_not_that_of_the_next_training():
 @pytest.mark.parametrize(("change", "words"), [
     (lambda c: c["config"]["model"].update(d_ff=48), "(32,) in the checkpoint, (48,) in the model"),
     (lambda c: c["config"]["tokenization"].update(token_type="1k"), "made with 35 tokens, but the tokenizer 1k has"),
+    (lambda c: c["config"]["trained_on"].update(tokenizer_sha256="0"), "the tokenizer char is not that of its"),
     (lambda c: c["config"].pop("model"), "its configuration has no model; it is not of run_lm.py"),
     (lambda c: c.update(model_state_dict={}), "nothing in it could be loaded"),
 ])  # fmt: skip
@@ -323,6 +324,10 @@ def test_a_checkpoint_without_its_history_is_not_evaluated(there, capsys):
     bare = run_lm.checkpoint_path("bare", "best-metric")
     bare.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, bare)
+    del content["config"]["trained_on"]
+    torch.save(content, run_lm.checkpoint_path("bare", "last-epoch"))
+    assert "no trained_on; it is not of run_lm.py" in fails(
+        capsys, ["train", "--config", "small.yaml", "--data", "data", "--run", "bare", "--resume"])
     assert "it has no training_history; it is not of run_lm.py" in fails(capsys, ["evaluate", "--run", "bare"])
 
 

@@ -63,6 +63,12 @@ def test_a_sentence_that_letters_cannot_write_is_left_out(odd):
     assert [[word for word, _ in run] for run in runs(f"One. Two {odd} three. Four.")] == [["ONE"], ["FOUR"]]
 
 
+def test_letters_without_a_place_to_cut_are_left_out():
+    assert [*pieces("HA'" * 100 + "HA. " + "A GOOD SENTENCE OF SOME WORDS. " * 3)] == [
+        " ".join(["A GOOD SENTENCE OF SOME WORDS"] * 3)]
+    assert [*pieces("ROCK'N'ROLL IS " * 6)] == [" ".join(["ROCK'N'ROLL IS"] * 6)]
+
+
 def test_the_places_to_cut():
     (run,) = runs("Yes, he said: go. And\n\nthen (so) Mr. Fox left")
     expected = "YES1 HE0 SAID1 GO2 AND2 THEN1 SO1 MR0 FOX0 LEFT2"
@@ -112,6 +118,8 @@ def test_a_book_and_what_gutenberg_puts_around_it(write):
 def test_stories_and_tokenised_stories(write):
     assert read_units(write("s.txt", "One.\r\n<|endoftext|>\n\nTwo.\n<|endoftext|>\n")) == ["One.\n", "\n\nTwo.\n"]
     assert read_units(write("s.tokens.4M", "i do n't .\n\nlily 's cat\n")) == ["I DON'T .", "LILY'S CAT"]
+    both = write("b.tokens", "i do n't .\n<|endoftext|>\nlily 's cat\n")
+    assert read_units(both) == ["I DON'T .\n", "\nLILY'S CAT\n"]
 
 
 def test_tokens_give_the_transcripts_of_the_text_that_they_were_made_of():
@@ -215,6 +223,9 @@ def test_what_make_data_cannot_use_leaves_nothing(write, tmp_path, monkeypatch, 
 
 
 def test_what_is_there_is_never_replaced(write, tmp_path, capsys):
+    mine = write("new.tmp/thesis.txt", "x")
+    npy_files.make_sample(tmp_path / "new")
+    assert mine.read_text() == "x" and not [*tmp_path.glob(".new*")]
     path = write("out/train/precious.npy", "x")
     assert make_data.main([str(tmp_path / "out"), "--sample"]) == 2
     assert "is there already" in capsys.readouterr().err and path.read_text() == "x"

@@ -5,6 +5,7 @@ the homework has, reads the same.
 """
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,8 +104,8 @@ def write_dataset(root: str | Path, parts: dict[str, list[Unit]], record: dict) 
     in_train = {piece for _, piece in made["train"]}
     for part in ("val", "test"):
         made[part] = [(name, piece) for name, piece in made[part] if piece not in in_train]
-    building = root.with_name(f"{root.name}.tmp")
-    shutil.rmtree(building, ignore_errors=True)
+    building = root.with_name(f".{root.name}.{os.getpid()}.tmp")
+    shutil.rmtree(building, ignore_errors=True)  # of a process of the same number that was killed
     try:
         record = record | {"partitions": {part: write_partition(building / part, made[part]) for part in PARTITIONS}}
         write_json(building / RECORD, record)

@@ -24,7 +24,7 @@ SPLIT_CLITIC = re.compile(r"(?<=[A-Z]) (?=(?:N'T|'(?:S|M|D|RE|VE|LL))(?![A-Z]))"
 TITLE = re.compile(r"\b(MR|MRS|MS|DR|ST|MME|MLLE|MESSRS|[A-HJ-Z])\.")  # its full stop ends no sentence
 SENTENCE_END = re.compile(r"[.!?]+|\n\s*\n")
 CLAUSE_END = re.compile(r"[,;:()\"“”]|--|[–—]")
-UNSAYABLE = re.compile(rf"[^\W_A-Z]|[&£$%+=@<>|/\\^{{}}~#]|[A-Z]{{{LONGEST_WORD + 1},}}")
+UNSAYABLE = re.compile(rf"[^\W_A-Z]|[&£$%+=@<>|/\\^{{}}~#]|(?:[A-Z]'?){{{LONGEST_WORD + 1},}}")
 WORD = re.compile(r"[A-Z]+(?:'[A-Z]+)*")
 
 Word = tuple[str, int]  # and how good a place for a cut comes after it: 2 end of sentence, 1 end of clause, 0 neither
@@ -44,16 +44,16 @@ def read_text(path: str | Path) -> str:
 def read_units(path: str | Path) -> list[str]:
     """The books or stories of a file, which a split keeps whole.
 
-    With `<|endoftext|>` in it each part is a story; in a tokenised corpus (`.tokens` in its name) each line
-    is; else the file is one book, and what Project Gutenberg has put around it is removed.
+    With `<|endoftext|>` in it each part is a story; in a tokenised corpus (`.tokens` in its name) without that each
+    line is; else the file is one book, and what Project Gutenberg has put around it is removed.
     """
-    text = read_text(path)
+    text, tokenised = read_text(path), ".tokens" in Path(path).name
     if END_OF_STORY in text:
         units = text.split(END_OF_STORY)
-    elif ".tokens" in Path(path).name:
-        units = [SPLIT_CLITIC.sub("", line.upper()) for line in text.split("\n")]
     else:
-        units = [GUTENBERG_FRAME.sub("", text)]
+        units = text.split("\n") if tokenised else [GUTENBERG_FRAME.sub("", text)]
+    if tokenised:
+        units = [SPLIT_CLITIC.sub("", unit.upper()) for unit in units]
     units = [unit for unit in units if unit.strip()]
     if not units:
         raise UserError(f"{path}: an empty text; give a file that has some")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..decoding import CachedScorer, SequenceGenerator
 from ..errors import UserError
-from .base_trainer import BaseTrainer, random_state, set_random_state
+from .base_trainer import BaseTrainer, Stopped, random_state, set_random_state
 
 # What generation does unless told otherwise, and what is done differently after each epoch of training.
 GENERATION = {
@@ -43,7 +43,7 @@ class LMTrainer(BaseTrainer):
         """
         if self.optimizer is None or self.scheduler is None:
             raise UserError("the trainer has no optimizer or no scheduler; set both before train")
-        for _ in range(epochs):
+        for left in reversed(range(epochs)):
             epoch = self.current_epoch
             train_metrics, train_maps = self._train_epoch(train_loader)
             val_metrics, val_maps = self._validate_epoch(val_loader)
@@ -58,6 +58,8 @@ class LMTrainer(BaseTrainer):
                 self.best_metric = val_metrics["ce_loss_char"]
                 self.save_checkpoint(self.best_model_path.name)
             self.save_checkpoint(self.last_model_path.name)
+            if self.stop_requested and left:
+                raise Stopped
 
     def _train_epoch(self, dataloader: DataLoader) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Train on each batch that is left of an epoch; metrics of the whole epoch, maps of its last batch."""
