@@ -50,21 +50,19 @@ def pace(run: dict, tokens_per_s: float) -> list[float]:
 TITLES = {"handout": "handout's setting, 1 epoch", "handout, 5 epochs": "handout's setting, 5 epochs",
           "handout, 5 epochs, lr 0.008": "the same, rate 0.008, 5 epochs",
           "attention, 5 epochs": "handout's setting, -a, 5 epochs", "tied, 1 epoch": "tied, 256, 1 epoch",
-          "tied, 5 epochs": "tied, 512, 5 epochs", "strong": "strong preset, 8 epochs"}
-SAME_SIZES = {"strong": "tied, 5 epochs"}  # a run on a GPU, and one on a CPU whose step has the same work to do
+          "full, tie, lr 0.008": "tied, 512, rate 0.008, 2 epochs", "tied, 5 epochs": "tied, 512, 5 epochs",
+          "strong": "strong preset, 8 epochs"}
 
 
-def draw_curves(main: list[dict], bench: list[dict]) -> None:
-    """Valid perplexity against minutes of a core, of the main runs; the handout's setting at a textbook's rates too."""
+def draw_curves(runs: list[dict], speeds: list[dict], bench: list[dict]) -> None:
+    """Valid perplexity against minutes of both cores, at measured rates; the handout's setting at a textbook's too."""
     figure, axes = plt.subplots(figsize=(6.4, 3.4))
-    rates = {run["name"]: run["tokens_per_s"] for run in main if "NVIDIA" not in run["machine"]["processor"]}
-    seeds = {run["name"]: run for run in reversed(main)}  # of several the lowest
-    shown = [run for name, run in seeds.items() if SAME_SIZES.get(name, name) in rates]
-    for place, run in enumerate(shown):
-        rate = rates[SAME_SIZES.get(run["name"], run["name"])]
+    rates = {row["name"]: row["tokens_per_s"] for row in speeds}
+    seeds = {run["name"]: run for run in reversed(runs)}  # of several the lowest
+    for place, run in enumerate(seeds[name] for name in TITLES if name in seeds):
         losses = [point["valid"] for point in run["curve"]]
         label = f"{TITLES[run['name']]}, {run['parameters'] / 1e6:.1f} M"
-        axes.plot(pace(run, rate), losses, color=f"C{place}", marker=".", label=label)
+        axes.plot(pace(run, rates[run["name"]]), losses, color=f"C{place}", marker=".", label=label)
         for row in bench if run["name"] == "handout, 5 epochs" else ():
             if row["args"][1:3] in (["-layout", "packed"], ["-layout", "padded"]) and "-similar" not in row["args"]:
                 way = row["args"][2]
@@ -73,7 +71,7 @@ def draw_curves(main: list[dict], bench: list[dict]) -> None:
     ticks = (8, 9, 10, 12, 14, 17, 20, 25, 30, 40)
     axes.set_yticks([math.log(tick) for tick in ticks], labels=ticks)
     minutes = (5, 10, 30, 60, 120, 300, 900)
-    axes.set(xlabel="minutes (ours on one core, the textbook's on two)", ylabel="valid perplexity", xscale="log")
+    axes.set(xlabel="minutes on two cores", ylabel="valid perplexity", xscale="log")
     axes.set_xticks(minutes, labels=minutes)
     axes.minorticks_off()
     axes.legend(fontsize=7.5)
@@ -152,8 +150,9 @@ def draw_exercises(runs: list[dict]) -> None:
 def main() -> None:
     runs, analyses = [run for run in results("*.[0-9].json") if "group" in run], results("analysis.*.json")
     bench = [row for record in results("bench.json") for row in record["runs"]]
-    if main := [run for run in runs if run["group"] == "main" and run.get("train_tokens")]:
-        draw_curves(main, bench)
+    speeds = [row for record in results("speeds.json") for row in record["rates"]]
+    if timed := [run for run in runs if run["name"] in TITLES]:
+        draw_curves(timed, speeds, bench)
     if {run["group"] for run in runs} >= {"full", "small"}:
         draw_exercises(runs)
     if analyses:
