@@ -84,7 +84,7 @@ def make_tokenizer(config: dict) -> H4Tokenizer:
 
 
 def tokenizer_digest(config: dict) -> str:
-    """The SHA-256 of its file."""
+    """The SHA-256 of the tokenizer's file."""
     names = config["tokenization"]["token_map"]
     return hashlib.sha256(locate(names[config["tokenization"]["token_type"]]).read_bytes()).hexdigest()
 

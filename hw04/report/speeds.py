@@ -5,8 +5,8 @@
 
 The rates that trainings log are of different machines, and of hours when other programs ran. Here each training begins
 as `experiments.py run` would begin it, in a process of its own, and is left after some steps to warm up and as many
-that are measured. Its minibatches are those of all trainings with the same -B and tokens. `base` comes once more at the
-end of its setting, so that one sees by how much the machine drifted. Nothing else should run.
+that are measured. Its minibatches are those of all trainings with the same -B and tokens. `base` comes first and last
+in its setting, so that one sees by how much the machine drifted. Nothing else should run.
 
 What results/speeds.json has already is not measured again; on another processor, delete it first.
 """

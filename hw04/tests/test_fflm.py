@@ -4,6 +4,7 @@ import json
 import math
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import fflm
 import lstlm
@@ -70,65 +71,93 @@ def test_it_sees_the_last_k_tokens_and_no_others(model):
     assert seen == list(range(5, 5 + model.K))
 
 
-def test_training_and_evaluation_with_the_vectors_of_an_lstm_model(tmp_path, capsys, monkeypatch):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small LSTM model `lm`, a feed-forward one `ff` with its vectors, what that file holds, and the flags."""
+    folder = tmp_path_factory.mktemp("trained")
     for split, count in (("train", 60), ("valid", 20)):
         text = (SAMPLE / f"{split}.tokens").read_text().splitlines(keepends=True)
-        (tmp_path / split).write_text("".join(text[:count]))
-    corpora = ["-train_corpus", tmp_path / "train", "-valid_corpus", tmp_path / "valid"]
+        (folder / split).write_text("".join(text[:count]))
+    corpora = ["-train_corpus", folder / "train", "-valid_corpus", folder / "valid"]
+    lm, ff = folder / "lm.pt", folder / "ff.pt"
+    shape = ["-train", *corpora, "-H", 1, "-N", 8, "-EDim", 6, "-E", 1, "-B", 8]
+    assert lstlm.main([*map(str, shape), "-model", str(lm)]) == 0
+    flags = ["-train", *corpora, "-lstm", lm, "-model", ff, "-K", 3, "-N", 16, "-B", 8, "-lr", 0.01, "-E", 2]
+    assert fflm.main([*map(str, flags)]) == 0
+    saved = torch.load(ff, weights_only=True)
+    return SimpleNamespace(folder=folder, lm=lm, ff=ff, saved=saved, shape=shape, flags=flags)
 
-    def run(program, *flags):
+
+@pytest.fixture
+def run(capsys):
+    """Calls a program; returns its status and what it printed to standard output and standard error."""
+    def call(program, *flags):
         capsys.readouterr()
         return program.main([*map(str, flags)]), *capsys.readouterr()
 
-    lm, ff = tmp_path / "lm.pt", tmp_path / "ff.pt"
-    assert run(lstlm, "-train", *corpora, "-model", lm, "-H", 1, "-N", 8, "-EDim", 6, "-E", 1, "-B", 8)[0] == 0
-    flags = ["-train", *corpora, "-lstm", lm, "-model", ff, "-K", 3, "-N", 16, "-B", 8, "-lr", 0.01]
-    status, out, _ = run(fflm, *flags, "-E", 2)
-    assert status == 0
-    saved, vectors = (torch.load(path, weights_only=True) for path in (ff, lm))
+    return call
+
+
+@pytest.fixture
+def stopped(trained, run, monkeypatch, tmp_path):
+    """The flags of a training that was stopped in its third step, with an LSTM model of its own in tmp_path."""
+    (tmp_path / "lm.pt").write_bytes(trained.lm.read_bytes())
+    flags = [*trained.flags, "-lstm", tmp_path / "lm.pt", "-model", tmp_path / "again.pt"]
+    whole, count = lstlm.train_step, iter(range(1, 100))
+    with monkeypatch.context() as patched:
+        patched.setattr(lstlm, "train_step", lambda *args: (
+            next(count) == 3 and signal.raise_signal(signal.SIGINT)) or whole(*args))
+        status, _, error = run(fflm, *flags)
+    assert status == 130, error
+    return flags
+
+
+def test_training_with_the_vectors_of_an_lstm_model(trained):
+    saved, vectors = trained.saved, torch.load(trained.lm, weights_only=True)
     assert torch.equal(saved["weights"]["embedding.weight"], vectors["weights"]["embedding.weight"])
     assert saved["words"] == vectors["words"]
     assert saved["facts"]["valid_nats"] < math.log(len(saved["words"])) - 1  # it has learned something
 
-    status, out, _ = run(fflm, "-evaluate", "-json", "-model", ff, "-test_corpus", tmp_path / "valid")
+
+def test_evaluation_gives_the_valid_loss_of_the_training(trained, run):
+    valid = trained.folder / "valid"
+    status, out, _ = run(fflm, "-evaluate", "-json", "-model", trained.ff, "-test_corpus", valid)
     row = json.loads(out)
     assert status == 0
-    assert row["nats"] == pytest.approx(saved["facts"]["valid_nats"], abs=1e-5)
-    loaded = fflm.load(fflm.parse_args(["-evaluate", "-model", str(ff)]))
-    ids = lstlm.tokenize_corpus(tmp_path / "valid", loaded.token2idx)
+    assert row["nats"] == pytest.approx(trained.saved["facts"]["valid_nats"], abs=1e-5)
+    loaded = fflm.load(fflm.parse_args(["-evaluate", "-model", str(trained.ff)]))
+    ids = lstlm.tokenize_corpus(valid, loaded.token2idx)
     assert compute_loss(loaded.model, ids, 1) == pytest.approx(row["nats"], rel=1e-5)
 
-    whole = lstlm.train_step
-    for step in (3, 100):  # stopped in the third step, and resumed
-        count = iter(range(1, 100))
-        monkeypatch.setattr(lstlm, "train_step", lambda *args, count=count, step=step: (
-            next(count) == step and signal.raise_signal(signal.SIGINT)) or whole(*args))
-        resume = [] if step == 3 else ["-resume"]
-        if resume:
-            (tmp_path / "kept").write_bytes(lstlm.side_file(tmp_path / "again.pt", ".state.pt").read_bytes())
-        status, _, error = run(fflm, *flags, "-E", 2, "-model", tmp_path / "again.pt", *resume)
-        assert status == (130 if step == 3 else 0), error
-    again = torch.load(tmp_path / "again.pt", weights_only=True)
+
+def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(trained, run, stopped, tmp_path):
+    status, _, error = run(fflm, *stopped, "-resume")
+    assert status == 0, error
+    again, saved = torch.load(tmp_path / "again.pt", weights_only=True), trained.saved
     assert all(torch.equal(again["weights"][name], saved["weights"][name]) for name in saved["weights"])
 
-    assert run(fflm, *flags, "-E", 2, "-model", tmp_path / "mixed.pt")[0] == 0
-    lstlm.side_file(tmp_path / "mixed.pt", ".state.pt").write_bytes((tmp_path / "kept").read_bytes())
-    other = tmp_path / "other.pt"  # in the place of the LSTM whose vectors the stopped run has
-    assert run(lstlm, "-train", *corpora, "-model", other, "-H", 1, "-N", 8, "-EDim", 6, "-E", 1, "-seed", 5)[0] == 0
-    first = lm.read_bytes()
-    lm.write_bytes(other.read_bytes())
-    status, _, error = run(fflm, *flags, "-E", 2, "-model", tmp_path / "mixed.pt", "-resume")
-    assert status == 2 and "lstm_digest" in error
-    lm.write_bytes(first)
 
-    status, out, _ = run(fflm, *flags, "-E", 1, "-json", "-model", tmp_path / "json.pt")
-    assert status == 0 and all("valid_nats" in json.loads(line) for line in out.splitlines())
+def test_a_stopped_training_does_not_go_on_with_another_lstm_model(trained, run, stopped, tmp_path):
+    (tmp_path / "lm.pt").unlink()
+    assert run(lstlm, *trained.shape, "-model", tmp_path / "lm.pt", "-seed", 5)[0] == 0
+    status, _, error = run(fflm, *stopped, "-resume")
+    assert status == 2 and "lstm_digest" in error
+
+
+def test_json_is_all_that_comes_to_standard_output(trained, run, tmp_path):
+    status, out, _ = run(fflm, *trained.flags, "-json", "-model", tmp_path / "json.pt")
+    assert status == 0 and out and all("valid_nats" in json.loads(line) for line in out.splitlines())
+
+
+def test_mistakes_are_told(trained, run, tmp_path):
+    flags, lm = trained.flags, trained.lm
     mistakes = [
-        ([*flags, "-model", lm], "need files other than X.pt"), ([*flags, "-model", corpora[1]], "need files"),
+        ([*flags, "-model", lm], "need files other than X.pt"),
+        ([*flags, "-model", trained.folder / "train"], "need files"),
         ([*flags, "-E", 1, "-lr", 1e30, "-B", 32, "-model", tmp_path / "nan.pt"], "the valid loss was never a number"),
         (["-evaluate", "-model", lm], "no fflm file"), (["-evaluate", "-model", tmp_path / "x"], "no such model"),
         ([*flags, "-lr", 0], "-lr"), ([*flags, "-K", 0], "-K"),
-        ([*flags, "-lstm", ff, "-model", tmp_path / "odd.pt"], "no lstlm file"),
+        ([*flags, "-lstm", trained.ff, "-model", tmp_path / "odd.pt"], "no lstlm file"),
     ]
     for wrong, said in mistakes:
         status, _, error = run(fflm, *wrong)
@@ -136,9 +165,14 @@ def test_training_and_evaluation_with_the_vectors_of_an_lstm_model(tmp_path, cap
         assert said in error
         assert "Traceback" not in error
 
-    for part, changes in (("config", {"N": 10**6}), ("config", {"H": 10**9}), ("config", {"K": 3.0}),
-                          ("facts", {"sample": 7}), ("config", {"more": 1})):  # nor is a large model made first
-        (tmp_path / "odd.pt").write_bytes(lstlm.seal({**saved, part: {**saved[part], **changes}}))
-        status, _, error = run(fflm, "-evaluate", "-model", tmp_path / "odd.pt")
-        assert status == 2
-        assert "no fflm file, or damaged" in error
+
+@pytest.mark.parametrize(("part", "changes"), [
+    ("config", {"N": 10**6}), ("config", {"H": 10**9}), ("config", {"K": 3.0}), ("facts", {"sample": 7}),
+    ("config", {"more": 1}),
+])
+def test_a_file_that_cannot_be_right_is_refused_before_a_large_model_is_made(trained, run, tmp_path, part, changes):
+    odd = {**trained.saved, part: {**trained.saved[part], **changes}}
+    (tmp_path / "odd.pt").write_bytes(lstlm.seal(odd))
+    status, _, error = run(fflm, "-evaluate", "-model", tmp_path / "odd.pt")
+    assert status == 2
+    assert "no fflm file, or damaged" in error
