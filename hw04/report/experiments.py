@@ -86,6 +86,7 @@ def long(name: str, flags: str) -> Plan:
 
 GLOVE = "-embeddings_file GLOVE"
 TIED = "-tie -EDim 512 -dropout 0.2 -B 16 -lr 0.003"
+STREAM = "-VSize 40000 -cased -stories stream -bptt 64"  # the protocol of published figures on WikiText-2
 PLANS = [
     Plan("main", "handout", "-H 2 -N 512 -E 1 -EDim 100", 70),
     Plan("main", "handout, 5 epochs", "-H 2 -N 512 -E 5 -EDim 100", 110, (0, 1)),
@@ -138,6 +139,8 @@ PLANS = [
     Plan("wiki", "wikitext, strong", "-preset strong", 120, text="wiki"),
     Plan("wiki", "wikitext, stream",
          "-tie -EDim 256 -dropout 0.2 -VSize 40000 -cased -stories stream -E 4 -B 8 -bptt 128", 120, text="wiki"),
+    Plan("wiki", "wikitext, handout, stream", f"-H 2 -N 512 -EDim 100 -E 5 {STREAM}", 145, text="wiki"),
+    Plan("wiki", "wikitext, strong, stream", f"-preset strong {STREAM}", 250, text="wiki"),
     small("base", seeds=(0, 1, 2)),
     small("float32", "-precision fp32"),
     Plan("small", "feed-forward", "-lstm BASE -K 5 -H 1 -N 512 -E 1 -B 8", 6, (0,), CUT, "fflm"),
