@@ -2497,9 +2497,11 @@ def check_paths(model: Path, trace: Path | None, read: list[Path | None]) -> Non
     written += [path for path in (model, trace) if path]
     if re.search(r"[\0-\x1f\x7f-\x9f]", "".join(map(str, written + read))):
         raise UserError("a path with a control character in it; rename the file")
-    written = [path.resolve() for path in written]
-    if len({*written}) < len(written) or {*written} & {path.resolve() for path in read if path}:
-        raise UserError("-trace and what is read need files other than X.pt of -model, X.log.jsonl and so on")
+    taken = {path.resolve() for path in read if path}
+    for path in written:
+        if path.resolve() in taken:
+            raise UserError(f"{path}: two flags name it (-model names its side files too); give one another name")
+        taken.add(path.resolve())
 
 
 def set_up_memory() -> None:

@@ -352,7 +352,8 @@ def test_the_embedded_sample_stands_in_and_says_so(tmp_path):
         (["-temprature", "1"], ["-temprature 1", "did you mean -temperature?"]),
         (["--seed", "1"], ["did you mean -seed?"]),
         (["once", "upon"], ["once upon", "quotes"]),
-        (["-model", "x.pt", "-trace", "x.log.jsonl"], ["-trace", "X.log.jsonl"]),
+        (["-model", "x.pt", "-trace", "x.log.jsonl"], ["x.log.jsonl: two flags name it"]),
+        (["-model", "x.pt", "-embeddings_file", "x.state.pt"], ["x.state.pt: two flags name it"]),
     ],
 )
 def test_wrong_flags(call, folder, corpora, flags, words):

@@ -152,8 +152,8 @@ def test_json_is_all_that_comes_to_standard_output(trained, run, tmp_path):
 def test_mistakes_are_told(trained, run, tmp_path):
     flags, lm = trained.flags, trained.lm
     mistakes = [
-        ([*flags, "-model", lm], "need files other than X.pt"),
-        ([*flags, "-model", trained.folder / "train"], "need files"),
+        ([*flags, "-model", lm], "two flags name it"),
+        ([*flags, "-model", trained.folder / "train"], "two flags name it"),
         ([*flags, "-E", 1, "-lr", 1e30, "-B", 32, "-model", tmp_path / "nan.pt"], "the valid loss was never a number"),
         (["-evaluate", "-model", lm], "no fflm file"), (["-evaluate", "-model", tmp_path / "x"], "no such model"),
         ([*flags, "-lr", 0], "-lr"), ([*flags, "-K", 0], "-K"),
