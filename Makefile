@@ -2,6 +2,8 @@
 # make test   runs the tests and the linter
 # make report   makes hw04/report.pdf from the stored results; make experiments adds those that are missing (days of one
 #               core, less with a GPU; LSTLM_DATA=DIR: where tiny/, wiki/ and glove.6B/ are, if not in hw04/data)
+# make bench   measures training, evaluation and generation beside a textbook's loops: 15 minutes, with nothing else running
+#               (LSTLM_DATA=DIR as above)
 # make traces   writes hw04/code/traces.txt, the output of all modes, with the model there and the real stories
 #               (TRAIN_LOG=FILE: the trace of its training; LSTLM_DATA=DIR: where tiny/ is, if not in hw04/data)
 # make handin   packs build/hw04.zip for the course, and runs it where it is unpacked
@@ -13,7 +15,7 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check $(if $
 LSTLM = .venv/bin/python hw04/code/lstlm.py
 SAMPLE = -train_corpus hw04/data/sample/train.tokens -valid_corpus hw04/data/sample/valid.tokens
 
-.PHONY: help demo test test-slow report experiments traces handin clean
+.PHONY: help demo test test-slow bench report experiments traces handin clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -56,6 +58,9 @@ test: .venv/dev
 
 test-slow: .venv/dev
 	@.venv/bin/python -m pytest -q -m slow
+
+bench: .venv/dev
+	@.venv/bin/python bench/compare.py "$${LSTLM_DATA:-hw04/data}/tiny/tiny.train.tokens.4M"
 
 report: .venv/dev
 	@.venv/bin/python hw04/report/make_report.py

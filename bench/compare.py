@@ -136,6 +136,9 @@ def main() -> None:
     p.add_argument("-agree", nargs=2, metavar=("MODEL", "CORPUS"), help="a trained model for the share of agreement")
     p.add_argument("-log", type=Path, help="add the JSON lines to this file (default none)")
     args = p.parse_args()
+    for path in (args.corpus, args.yardstick, *(args.agree or ())):
+        if path and not Path(path).is_file():
+            p.error(f"{path}: no such file; CORPUS is tokenised text, which hw04/data/get_data.py tiny gets")
     run = Runs(args.log)
     training(run, args.corpus, args.yardstick)
     evaluation(run, args.corpus)
