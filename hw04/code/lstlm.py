@@ -938,7 +938,8 @@ class LinearCrossEntropy(torch.autograd.Function):
         grad_rows, V = [], len(weight)
         grad_weight, grad_bias = (torch.zeros_like(x, dtype=weight.dtype) for x in (low_weight, low_bias))
         total = weight.new_zeros(())
-        size = max(1, CHUNK * times(weight) // V)
+        # Each chunk adds V N numbers to the gradient of the weight, so it has not much fewer than N rows.
+        size = max(1, CHUNK * times(weight) // V, weight.shape[1] * 3 // 4)
         buffer = weight.new_empty(min(size, len(features)), len(low_weight))
         for x, target in zip(features.split(size), targets[:, None].split(size), strict=True):  # (r, N), (r, 1)
             logits = product(x, low_weight, low_bias)  # (r, V)

@@ -139,7 +139,7 @@ PLANS = [
     Plan("wiki", "wikitext, strong", "-preset strong", 120, text="wiki"),
     Plan("wiki", "wikitext, stream",
          "-tie -EDim 256 -dropout 0.2 -VSize 40000 -cased -stories stream -E 4 -B 8 -bptt 128", 120, text="wiki"),
-    Plan("wiki", "wikitext, handout, stream", f"-H 2 -N 512 -EDim 100 -E 5 {STREAM}", 145, text="wiki"),
+    Plan("wiki", "wikitext, handout, stream", f"-H 2 -N 512 -EDim 100 -E 4 {STREAM}", 120, text="wiki"),
     Plan("wiki", "wikitext, strong, stream", f"-preset strong {STREAM}", 250, text="wiki"),
     small("base", seeds=(0, 1, 2)),
     small("float32", "-precision fp32"),
