@@ -1336,7 +1336,10 @@ class Run:
                 raise KeyboardInterrupt
             self.signal = number
             again = "; Ctrl-C again stops at once" if alone else ""
-            print(f"\nstopping after this step, and saving{again}", file=sys.stderr)
+            try:
+                print(f"\nstopping after this step, and saving{again}", file=sys.stderr, flush=True)
+            except BrokenPipeError:  # who read this is gone, and said so by the signal; nothing more is told
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
         before = [(number, signal.signal(number, note)) for number in (signal.SIGINT, signal.SIGTERM)]
         try:

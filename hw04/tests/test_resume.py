@@ -108,6 +108,17 @@ def test_losses_are_on_paper_as_soon_as_they_are_told(folder, monkeypatch):
     assert seen == [[0, 0]] * 3 + [[1, 1]] * 9
 
 
+def test_a_process_that_gets_a_signal_when_nobody_reads_what_it_says(folder):
+    command = [sys.executable, lstlm.__file__, *flags(folder, "alone"), "-E", "100000", "-patience", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        while not (folder / "alone.pt").exists() and process.poll() is None:
+            time.sleep(0.1)
+        process.stderr.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
+    assert (folder / "alone.state.pt").exists()
+
+
 def test_an_unfinished_run_is_not_replaced_and_all_its_files_are_named(folder, capsys):
     for ending in ("state", "state.prev"):
         (folder / f"m.{ending}.pt").write_text("")
