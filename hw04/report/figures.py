@@ -62,7 +62,8 @@ def draw_curves(runs: list[dict], speeds: list[dict], bench: list[dict]) -> None
     for place, run in enumerate(seeds[name] for name in TITLES if name in seeds):
         losses = [point["valid"] for point in run["curve"]]
         label = f"{TITLES[run['name']]}, {run['parameters'] / 1e6:.1f} M"
-        axes.plot(pace(run, rates[run["name"]]), losses, color="black" if run["name"] == "strong" else f"C{place}", marker=".", label=label)
+        color = "black" if run["name"] == "strong" else f"C{place}"
+        axes.plot(pace(run, rates[run["name"]]), losses, color=color, marker=".", label=label)
         for row in bench if run["name"] == "handout, 5 epochs" else ():
             if row["args"][1:3] in (["-layout", "packed"], ["-layout", "padded"]) and "-similar" not in row["args"]:
                 way = row["args"][2]
