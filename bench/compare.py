@@ -138,7 +138,7 @@ def main() -> None:
     args = p.parse_args()
     for path in (args.corpus, args.yardstick, *(args.agree or ())):
         if path and not Path(path).is_file():
-            p.error(f"{path}: no such file; CORPUS is tokenised text, which hw04/data/get_data.py tiny gets")
+            p.error(f"{path}: no such file (hw04/data/get_data.py tiny gets tiny/tiny.train.tokens.4M)")
     run = Runs(args.log)
     training(run, args.corpus, args.yardstick)
     evaluation(run, args.corpus)

@@ -912,7 +912,7 @@ class LSTMLM(nn.Module):
 # ---- The loss -------------------------------------------------------------------------------------------------------
 
 
-CHUNK = 1 << 22  # scores at a time in training: 16 MB in float32; an eighth of that in evaluation
+CHUNK = 1 << 22  # scores at a time in training, if V is not huge: 16 MB in float32; an eighth of that in evaluation
 
 
 def times(x: Tensor) -> int:
@@ -938,7 +938,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         grad_rows, V = [], len(weight)
         grad_weight, grad_bias = (torch.zeros_like(x, dtype=weight.dtype) for x in (low_weight, low_bias))
         total = weight.new_zeros(())
-        # Each chunk adds V N numbers to the gradient of the weight, so it has not much fewer than N rows.
+        # Each chunk adds V N numbers to the gradient of the weight; with far fewer than N rows a chunk that costs much.
         size = max(1, CHUNK * times(weight) // V, weight.shape[1] * 3 // 4)
         buffer = weight.new_empty(min(size, len(features)), len(low_weight))
         for x, target in zip(features.split(size), targets[:, None].split(size), strict=True):  # (r, N), (r, 1)
