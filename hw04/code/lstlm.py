@@ -999,8 +999,8 @@ def compute_loss(model: LSTMLM, stories: list[list[int]], batch_size: int, progr
     total, tokens = 0.0, sum(len(story) - 1 for story in stories)
     with tqdm(total=tokens, unit=" tokens", disable=None if progress else True, leave=False) as bar:
         for start in range(0, len(by_length), batch_size):
-            state = None
-            for inputs, targets, lengths in pieces(by_length[start : start + batch_size], max(1, rows // batch_size)):
+            batch, state = by_length[start : start + batch_size], None
+            for inputs, targets, lengths in pieces(batch, max(1, rows // len(batch))):
                 nats, state = summed_nats(model, inputs, targets, lengths, state and state.take(slice(len(inputs))))
                 total += float(nats)
                 bar.update(int(lengths.sum()))

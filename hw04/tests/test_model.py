@@ -317,6 +317,17 @@ def test_the_loss_is_that_of_each_story_as_a_whole(monkeypatch, kind, batch_size
     assert math.isclose(compute_loss(model, stories, batch_size), total / tokens, rel_tol=1e-12)
 
 
+def test_the_pieces_of_a_loss_fit_the_stories_that_there_are(monkeypatch):
+    shapes, computed = [], lstlm.summed_nats
+    monkeypatch.setattr(lstlm, "ROWS", 64)
+    monkeypatch.setattr(lstlm, "summed_nats", lambda *batch: shapes.append(tuple(batch[1].shape)) or computed(*batch))
+    compute_loss(make_model(), make_stories([127], 40), 32)  # a stream is the only story, whatever -B says
+    assert shapes == [(1, 64), (1, 64)]
+    shapes.clear()
+    compute_loss(make_model(), make_stories([15, 15, 15, 63], 40), 3)
+    assert shapes == [(3, 21), (1, 21), (1, 21), (1, 1), (1, 16)]  # the longest first; 63 words have 64 targets
+
+
 def test_a_bidirectional_model_sees_its_target():
     """The leak: of words drawn at random, which nobody can predict, it soon knows all; the honest model none."""
     words, stories = 20, make_stories([12] * 200, 23)
