@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What the report says of its corpora: stories, tokens, types, and how many of them the file of GloVe vectors has.
+"""What the report says of its corpora: stories, tokens, types, how many of them the file of GloVe vectors has, and
+how often the training stories say what the handout's odd beginnings do.
 
     python corpora.py -data DIR      # -> results/corpora.json; DIR as for experiments.py
 """
@@ -12,6 +13,7 @@ from pathlib import Path
 from experiments import CORPORA, CUT, RESULTS, lstlm, write_json
 
 GLOVE = Path("glove.6B") / "glove.6B.50d.txt"
+ODD = ("boys", "a boys", "boys and", "elf")  # what the handout's beginnings have that is ungrammatical or rare
 
 
 def describe(stories: list[list[str]]) -> dict:
@@ -26,7 +28,15 @@ def covered(stories: list[list[str]], vectors: Path) -> dict:
     counts = Counter(word for story in stories for word in story)
     has = lstlm.read_glove(vectors, list(counts)).any(1).tolist()
     words = [count for count, there in zip(counts.values(), has, strict=True) if there]
-    return {"file": vectors.name, "types": len(words), "share": sum(words) / counts.total()}
+    with vectors.open(encoding="utf-8") as file:
+        rows = sum(1 for _ in file)
+    return {"file": vectors.name, "rows": rows, "types": len(words), "share": sum(words) / counts.total()}
+
+
+def said(stories: list[list[str]], text: str) -> int:
+    """How often the stories have these words one after the other."""
+    words = text.split()
+    return sum(story[i : i + len(words)] == words for story in stories for i in range(len(story)))
 
 
 def main() -> None:
@@ -41,6 +51,7 @@ def main() -> None:
         if text == "tiny":
             result[text]["small"] = describe(stories["train"][: CUT[0]])
             result[text]["glove"] = covered(stories["train"], data / GLOVE)
+            result[text]["said"] = {odd: said(stories["train"], odd) for odd in ODD}
     write_json(RESULTS / "corpora.json", result)
     print(lstlm.to_json(result))
 

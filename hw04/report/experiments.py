@@ -38,7 +38,7 @@ import torch  # noqa: E402
 import unbiased  # noqa: E402, F401 - a program of a plan
 
 RESULTS, BUILD = REPORT / "results", REPORT.parents[1] / "build" / "experiments"
-CUTTING = threading.Lock()  # as jobs are threads that may need the same part of a corpus
+CUTTING, TRAINING_BASE = threading.Lock(), threading.Lock()  # as jobs are threads that may need the same file
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ class Experiment:
     def run(self, threads: int) -> str:
         """Train, or go on training, and evaluate; returns a line that says how it went."""
         configuration, started = self.configuration(), time.time()
-        self.train(threads, hashlib.sha256(json.dumps(configuration).encode()).hexdigest()[:16])
+        self.train(threads)
         test = self.evaluate(threads)
         log = lstlm.side_file(self.model, ".log.jsonl")
         records = [json.loads(line) for line in log.read_text().splitlines()]
@@ -272,14 +272,15 @@ class Experiment:
         minutes = (time.time() - started) / 60
         return f"{self.label}: test perplexity {test['ppl']:.2f} ({test['bpc']:.4f} bits/char), {minutes:.0f} min"
 
-    def train(self, threads: int, digest: str) -> None:
-        """Train, or go on, if that is not done for a configuration with this digest: then mark(model) says so."""
+    def train(self, threads: int) -> None:
+        """Train, or go on, if that is not done for this configuration: then mark(model) has its digest and TRAINED."""
+        digest = hashlib.sha256(json.dumps(self.configuration()).encode()).hexdigest()[:16]
         said = mark(self.model).read_text() if mark(self.model).exists() else ""
         if said == f"{digest} {TRAINED}":
             return
-        if self.takes_vectors() and not trained(self.base()):
-            raise SystemExit(f"{self.label}: {self.base()}, whose vectors it takes, is not there, or has not ended its "
-                             "training; run base, if need be without its result")
+        if self.takes_vectors():
+            with TRAINING_BASE:
+                self.base().train(threads)
         BUILD.mkdir(parents=True, exist_ok=True)
         states = [lstlm.side_file(self.model, ending) for ending in (".state.pt", ".state.prev.pt")]
         resume = said == digest and any(state.exists() for state in states)
@@ -294,9 +295,10 @@ class Experiment:
         """Whether it needs the model BASE."""
         return "BASE" in self.plan.flags.split()
 
-    def base(self) -> Path:
-        """The model BASE."""
-        return BUILD / f"{'full-' * (self.plan.group == 'full')}base.{self.seed}.pt"
+    def base(self) -> "Experiment":
+        """The run whose model is BASE. Where its result is stored and its model is not, it is trained once more."""
+        name = "full, base" if self.plan.group == "full" else "base"
+        return Experiment(next(plan for plan in PLANS if plan.name == name), self.seed, self.data)
 
     def evaluate(self, threads: int) -> dict:
         """What `-evaluate` prints of the model and the test corpus, its stories those of the training."""
@@ -307,7 +309,9 @@ class Experiment:
 
     def training_flags(self) -> list[str]:
         """The command line of `-train`."""
-        files = {"GLOVE": self.data / "glove.6B" / "glove.6B.50d.txt", "BASE": self.base()}
+        files = {"GLOVE": self.data / "glove.6B" / "glove.6B.50d.txt"}
+        if self.takes_vectors():
+            files["BASE"] = self.base().model
         flags = [str(files.get(flag, flag)) for flag in self.plan.flags.split()]
         traced = ["-trace", str(trace(self.model))] if self.plan.program != "fflm" else []
         train, valid = self.plan.stories
@@ -353,11 +357,6 @@ TRAINED = "trained"
 def mark(model: Path) -> Path:
     """Where the digest of a model's configuration is kept, followed by TRAINED when its training has ended."""
     return lstlm.side_file(model, ".digest")
-
-
-def trained(model: Path) -> bool:
-    """Whether the training of a model has ended."""
-    return mark(model).exists() and mark(model).read_text().endswith(TRAINED)
 
 
 def trace(model: Path) -> Path:

@@ -52,6 +52,7 @@ TITLES = {"handout": "handout's setting, 1 epoch", "handout, 5 epochs": "handout
           "attention, 5 epochs": "handout's setting, -a, 5 epochs", "tied, 1 epoch": "tied, 256, 1 epoch",
           "full, tie, lr 0.008": "tied, 512, rate 0.008, 2 epochs", "tied, 5 epochs": "tied, 512, 5 epochs",
           "strong": "strong preset, 8 epochs"}
+CURVES = ("handout, 5 epochs", "tied, 1 epoch", "full, tie, lr 0.008", "tied, 5 epochs", "strong")
 
 
 def draw_curves(runs: list[dict], speeds: list[dict], bench: list[dict]) -> None:
@@ -59,7 +60,7 @@ def draw_curves(runs: list[dict], speeds: list[dict], bench: list[dict]) -> None
     figure, axes = plt.subplots(figsize=(6.4, 3.4))
     rates = {row["name"]: row["tokens_per_s"] for row in speeds}
     seeds = {run["name"]: run for run in reversed(runs)}  # of several the lowest
-    for place, run in enumerate(seeds[name] for name in TITLES if name in seeds):
+    for place, run in enumerate(seeds[name] for name in CURVES if name in seeds):
         losses = [point["valid"] for point in run["curve"]]
         label = f"{TITLES[run['name']]}, {run['parameters'] / 1e6:.1f} M"
         color = "black" if run["name"] == "strong" else f"C{place}"
