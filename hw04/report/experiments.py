@@ -32,10 +32,11 @@ from pathlib import Path
 
 REPORT = Path(__file__).resolve().parent
 sys.path.insert(0, str(REPORT.parent / "code"))
-import fflm  # noqa: E402
+import fflm  # noqa: E402, F401 - programs of plans, as two below
+import literature  # noqa: E402
 import lstlm  # noqa: E402
 import torch  # noqa: E402
-import unbiased  # noqa: E402, F401 - a program of a plan
+import unbiased  # noqa: E402, F401
 
 RESULTS, BUILD = REPORT / "results", REPORT.parents[1] / "build" / "experiments"
 CUTTING, TRAINING_BASE = threading.Lock(), threading.Lock()  # as jobs are threads that may need the same file
@@ -87,6 +88,13 @@ def long(name: str, flags: str) -> Plan:
 def stream(B: int) -> str:
     """Flags for the protocol of published figures on WikiText-2, whose 1,020 stretches make few steps of large B."""
     return f"-VSize 40000 -cased -stories stream -B {B} -bptt 256"
+
+
+def tried(added: str) -> Plan:
+    """A run of the small setting, long enough for dropout to pay, with what `literature.py` adds."""
+    plan = small(f"4 epochs, tie, dropout, {added}", f"-tie -dropout 0.2 -with {added}", vectors="-EDim 256", epochs=4,
+                 minutes=20)
+    return replace(plan, program="literature")
 
 
 GLOVE = "-embeddings_file GLOVE"
@@ -183,6 +191,7 @@ PLANS = [
     small("4 epochs", epochs=4, minutes=20),
     small("4 epochs, dropout", "-dropout 0.2", epochs=4, minutes=20),
     small("4 epochs, tie, dropout", "-tie -dropout 0.2", vectors="-EDim 256", epochs=4, minutes=20),
+    *map(tried, literature.ADDED),
 ]
 
 
@@ -301,11 +310,15 @@ class Experiment:
         return Experiment(next(plan for plan in PLANS if plan.name == name), self.seed, self.data)
 
     def evaluate(self, threads: int) -> dict:
-        """What `-evaluate` prints of the model and the test corpus, its stories those of the training."""
-        flags = self.plan.flags.split()
-        how = flags[flags.index("-stories") :][:2] if "-stories" in flags else []
-        return json.loads(self.call(threads, "-evaluate", "-json", "-model", str(self.model), *how,
+        """What `-evaluate` prints of the model and the test corpus."""
+        return json.loads(self.call(threads, *self.reading_flags(), "-json",
                                     "-test_corpus", str(self.corpus("test", 0))).splitlines()[-1])
+
+    def reading_flags(self) -> list[str]:
+        """The command line of `-evaluate`, with what it must know of the training."""
+        flags = self.plan.flags.split()
+        how = [word for flag in ("-stories", "-with") if flag in flags for word in flags[flags.index(flag) :][:2]]
+        return ["-evaluate", "-model", str(self.model), *how]
 
     def training_flags(self) -> list[str]:
         """The command line of `-train`."""
@@ -331,9 +344,8 @@ class Experiment:
 
     def summary(self, records: list[dict]) -> dict:
         """Parameters, best valid loss, speed and the curve, from the model and the log of the training."""
-        flags = ["-evaluate", "-model", str(self.model)]
-        loaded = fflm.load(fflm.parse_args(flags)) if self.plan.program == "fflm" else (
-            lstlm.load_model(lstlm.parse_args(flags)))
+        program = globals()[self.plan.program]
+        loaded = getattr(program, "load", lstlm.load_model)(program.parse_args(self.reading_flags()))
         points = [record for record in records if record.get("mode") == "train"]
         curve = [{"epoch": record["epoch"], "step": record["step"], "minutes": round(record["seconds"] / 60, 2),
                   "train": record["train_nats"], "valid": record["valid_nats"]} for record in points]
