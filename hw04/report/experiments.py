@@ -32,7 +32,7 @@ from pathlib import Path
 
 REPORT = Path(__file__).resolve().parent
 sys.path.insert(0, str(REPORT.parent / "code"))
-import fflm  # noqa: E402, F401 - programs of plans, as two below
+import fflm  # noqa: E402, F401 - a program of plans, as literature and unbiased are
 import literature  # noqa: E402
 import lstlm  # noqa: E402
 import torch  # noqa: E402

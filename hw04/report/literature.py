@@ -2,7 +2,7 @@
 """lstlm.py with one thing more that others gave their LSTM language models, to see whether it pays here.
 
     python literature.py -with weight-drop -train ...  # recurrent weights dropped (Merity et al. 2018, section 2)
-    python literature.py -with smoothing -train ...    # large states, and large changes of them, cost (their 4.5)
+    python literature.py -with smoothing -train ...    # large states, and large changes of them, cost (the same)
     python literature.py -with averaging -train ...    # the mean of the late weights (Polyak & Juditsky 1992)
     python literature.py -with mogrifier -train ...    # input and state gate each other (Melis et al. 2020, section 2)
 
