@@ -2,7 +2,7 @@
 """Run all measurements one after the other and print one table, in Markdown, of ratios from that one run.
 
     python bench/compare.py CORPUS                                       # 15 minutes on 2 cores
-    python bench/compare.py CORPUS -yardstick textbook_lstm.py -agree MODEL VALID_CORPUS -log runs.jsonl
+    python bench/compare.py CORPUS -yardstick textbook_lstm.py -agree MODEL VALID_CORPUS -results bench.json
 
 Each row is a process of its own, so that none finds memory or code that another has prepared. `-yardstick` is another
 program for the textbook's step, with the flags and the JSON keys of train_speed.py. Rows in bfloat16 are left out where
@@ -25,19 +25,17 @@ BENCH = Path(__file__).resolve().parent
 
 
 class Runs:
-    """Runs programs of this folder, keeps what they print, and writes it to the log."""
+    """Runs programs of this folder and keeps what they print."""
 
-    def __init__(self, log: Path | None):
-        self.log = log
+    def __init__(self):
+        self.records = []
 
     def __call__(self, program: str, *args) -> dict:
         command = [sys.executable, str(BENCH / program), *map(str, args)]
         print("running", program, *args, file=sys.stderr)
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         record = json.loads(done.stdout)
-        if self.log:
-            with self.log.open("a") as file:
-                file.write(json.dumps({"program": program, "args": [Path(str(a)).name for a in args], **record}) + "\n")
+        self.records.append({"program": program, "args": [Path(str(a)).name for a in args], **record})
         return record
 
 
@@ -134,12 +132,12 @@ def main() -> None:
     p.add_argument("corpus", help="tokenised text, one story a line")
     p.add_argument("-yardstick", type=lambda text: str(Path(text).resolve()), help="another textbook's program")
     p.add_argument("-agree", nargs=2, metavar=("MODEL", "CORPUS"), help="a trained model for the share of agreement")
-    p.add_argument("-log", type=Path, help="add the JSON lines to this file (default none)")
+    p.add_argument("-results", type=Path, help="write all records to this JSON file in the end (default none)")
     args = p.parse_args()
     for path in (args.corpus, args.yardstick, *(args.agree or ())):
         if path and not Path(path).is_file():
             p.error(f"{path}: no such file (hw04/data/get_data.py tiny gets tiny/tiny.train.tokens.4M)")
-    run = Runs(args.log)
+    run = Runs()
     training(run, args.corpus, args.yardstick)
     evaluation(run, args.corpus)
     generation(run, args.agree)
@@ -149,8 +147,12 @@ def main() -> None:
         *([f"GloVe file of {r['mb']:,} MB, 10,000 words of it", r["first_s"], r["cached_s"]] for _, r in glove),
         [f"corpus of {read['corpus_tokens']:,} tokens", read["corpus_s"], "-"],
     ])
-    print(f"\n{platform.machine()}, {torch.get_num_threads()} threads, Python {platform.python_version()}, "
-          f"PyTorch {torch.__version__}, {datetime.date.today()}")
+    machine = {"processor": platform.machine(), "threads": torch.get_num_threads(),
+               "python": platform.python_version(), "torch": str(torch.__version__), "date": str(datetime.date.today())}
+    print("\n{processor}, {threads} threads, Python {python}, PyTorch {torch}, {date}".format(**machine))
+    if args.results:
+        record = {"made by": "bench/compare.py CORPUS", "machine": machine, "runs": run.records}
+        lstlm.atomic_write(args.results, lambda file: file.write(json.dumps(record, indent=1).encode() + b"\n"))
 
 
 if __name__ == "__main__":

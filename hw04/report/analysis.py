@@ -2,6 +2,7 @@
 """What a trained model does with words: completions, the frequency penalty, where its losses are, where it looks.
 
     python analysis.py NAME [NAME ...] -data DIR      # of runs of experiments.py -> results/analysis.NAME.json
+    python analysis.py NAME -looks -data DIR          # only where its attention looks -> results/looks.NAME.json
 
 Everything is computed from the model of the run (of its first seed whose model is there) in build/experiments and the
 corpora under DIR. Losses are in nats per target token. Takes some minutes a model, most of them for the texts that the
@@ -17,6 +18,7 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -124,28 +126,25 @@ def where_losses_are(nats: list[np.ndarray], stories: list[list[int]], counts: n
             "by_count": averaged(flat, often, COUNTS), "said_before": mean}
 
 
+def scores(model: lstlm.LSTMLM, hidden: torch.Tensor) -> torch.Tensor:
+    """e(i, j) (T, T) of a story's states (T, N/2), by the equations of `lstlm.LSTMLM.attend`."""
+    if model.attention == "additive":
+        return torch.tanh((hidden @ model.W.T)[:, None] + (hidden @ model.U.T)[None]) @ model.v
+    if model.attention == "bilinear":
+        return hidden @ model.W @ hidden.T
+    return hidden @ hidden.T / hidden.shape[1] ** 0.5
+
+
 @torch.no_grad()
 def looks(model: lstlm.LSTMLM, story: list[int]) -> np.ndarray:
-    """The dot-product attention weights (T, T) of a story's T positions; row i is zero from place i on."""
-    seen = {}
-
-    def watched(queries, keys, values, attn_mask, scale):
-        """`scaled_dot_product_attention`, and its weights."""
-        scores = queries @ keys.mT * (scale or queries.shape[-1] ** -0.5)
-        weights = torch.softmax(scores.masked_fill(~attn_mask, -math.inf), -1)
-        seen["weights"] = weights[0].cpu()
-        return weights @ values
-
+    """The attention weights (T, T) of a story's T positions; row i is zero from place i on."""
     inputs = torch.tensor([story[:-1]], device=model.output.weight.device)
-    usual, lstlm.F.scaled_dot_product_attention = lstlm.F.scaled_dot_product_attention, watched
-    try:
+    with mock.patch.object(model, "attend", wraps=model.attend) as attend:
         model.features(inputs, torch.tensor([inputs.shape[1]]))
-    finally:
-        lstlm.F.scaled_dot_product_attention = usual
-    T = inputs.shape[1]
-    weights = np.zeros((T, T))
-    weights[1:, :-1] = seen["weights"]
-    return weights
+    hidden = attend.call_args.args[0][0].to(model.output.weight.dtype)  # (T, N/2)
+    later = torch.ones(len(hidden), len(hidden), dtype=torch.bool, device=hidden.device).triu()
+    weights = torch.softmax(scores(model, hidden).masked_fill(later, -math.inf), 1)
+    return weights.nan_to_num(0).cpu().numpy()  # of the first row, which sees nothing
 
 
 def attention(model: lstlm.LSTMLM, words: list[str], stories: list[list[int]]) -> dict:
@@ -168,22 +167,30 @@ def attention(model: lstlm.LSTMLM, words: list[str], stories: list[list[int]]) -
             **dict(zip(names, map(float, np.mean(rows, 0)), strict=True))}
 
 
+def looked_at(experiment: Experiment) -> dict:
+    """`attention` of a model that has it, over the first 200 test stories."""
+    loaded = lstlm.load_model(lstlm.parse_args(["-evaluate", "-model", str(experiment.model)]))
+    if not loaded.config.a:
+        raise SystemExit(f"{experiment.label}: a model without attention (-a), which looks nowhere")
+    stories = lstlm.read_stories(experiment.data / "tiny" / "tiny.test.tokens.4M", "auto", loaded.config.cased)[:200]
+    test = lstlm.encode(lstlm.cut(stories, loaded.pieces), loaded.token2idx)
+    return {"name": experiment.plan.name, "seed": experiment.seed, "score": loaded.config.a, "stories": len(test),
+            "attention": attention(loaded.model, loaded.words, test)}
+
+
 def analyse(experiment: Experiment, samples: int) -> dict:
-    """All of the above for the model of a run."""
+    """All of the above for the model of a run, but for where its attention looks."""
     loaded = lstlm.load_model(lstlm.parse_args(["-evaluate", "-model", str(experiment.model)]))
     tiny, how = experiment.data / "tiny", ("auto", loaded.config.cased)
     test_words = lstlm.read_stories(tiny / "tiny.test.tokens.4M", *how)
     test, train = (lstlm.encode(lstlm.cut(stories, loaded.pieces), loaded.token2idx) for stories in
                    (test_words, lstlm.read_stories(tiny / "tiny.train.tokens.4M", *how)))
     counts = np.bincount(np.concatenate([story[1:] for story in train]), minlength=len(loaded.words))
-    result = {"name": experiment.plan.name, "seed": experiment.seed, **completions(experiment.model),
-              "evaluated": evaluated(experiment),
-              "losses": where_losses_are(nats_by_position(loaded.model, test), test, counts),
-              "cached": where_losses_are(neural_cache(loaded.model, test, **CACHE), test, counts)["said_before"],
-              "penalties": penalties(experiment.model, test_words, samples)}
-    if loaded.config.a == "dot":
-        result["attention"] = attention(loaded.model, loaded.words, test[:200])
-    return result
+    return {"name": experiment.plan.name, "seed": experiment.seed, **completions(experiment.model),
+            "evaluated": evaluated(experiment),
+            "losses": where_losses_are(nats_by_position(loaded.model, test), test, counts),
+            "cached": where_losses_are(neural_cache(loaded.model, test, **CACHE), test, counts)["said_before"],
+            "penalties": penalties(experiment.model, test_words, samples)}
 
 
 def main() -> None:
@@ -191,13 +198,15 @@ def main() -> None:
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("-data", type=Path, default=Path(os.environ.get("LSTLM_DATA", lstlm.DATA)),
                         help="the folder with tiny/ (default $LSTLM_DATA, else hw04/data)")
+    parser.add_argument("-looks", action="store_true", help="only where its attention looks (default: all but that)")
     parser.add_argument("-samples", type=int, default=20, help="texts for each frequency penalty (default 20)")
     args = parser.parse_intermixed_args()
     for name in args.names:
         seeds = [Experiment(plan, seed, args.data) for plan in PLANS if plan.name == name for seed in plan.seeds]
         if not (experiment := next((one for one in seeds if one.model.exists()), None)):
             parser.error(f"{name}: no trained model of that name; see: experiments.py list")
-        write_json(RESULTS / f"analysis.{experiment.model.stem}.json", analyse(experiment, args.samples))
+        record = looked_at(experiment) if args.looks else analyse(experiment, args.samples)
+        write_json(RESULTS / f"{'looks' if args.looks else 'analysis'}.{experiment.model.stem}.json", record)
         print(f"{name}: done")
 
 

@@ -113,20 +113,23 @@ def draw_penalties(analysis: dict) -> None:
     save(figure, "penalties")
 
 
-LOOKS = 30  # positions shown, so that their words can be read
+SHOWN = 30  # positions, so that their words can be read
+SCORES = {"dot": "dot products", "bilinear": "bilinear scores", "additive": "additive scores"}
 
 
-def draw_attention(analysis: dict) -> None:
-    """Where each position of the beginning of a test story looks."""
-    words = analysis["attention"]["words"][:LOOKS]
-    figure, axes = plt.subplots(figsize=(6.2, 5.4))
-    weights = [row[:LOOKS] for row in analysis["attention"]["map"][:LOOKS]]
-    image = axes.imshow(weights, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
-    figure.colorbar(image, label="weight", shrink=0.6, ticks=(0, 0.05, 0.1, 0.2, 0.5, 1))
-    axes.grid(False)
-    axes.set_xticks(range(len(words)), labels=words, rotation=90)
-    axes.set_yticks(range(len(words)), labels=words)
-    axes.set(xlabel="looked at", ylabel="position that looks")
+def draw_attention(models: list[dict]) -> None:
+    """Where each position of the beginning of a test story looks, in each of the models."""
+    figure, panels = plt.subplots(1, len(models), figsize=(3.6 * len(models), 3.9), sharey=True, squeeze=False)
+    for axes, model in zip(panels[0], models, strict=True):
+        words = model["attention"]["words"][:SHOWN]
+        weights = [row[:SHOWN] for row in model["attention"]["map"][:SHOWN]]
+        image = axes.imshow(weights, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
+        axes.grid(False)
+        axes.set_xticks(range(len(words)), labels=words, rotation=90, fontsize=6.5)
+        axes.set_yticks(range(len(words)), labels=words, fontsize=6.5)
+        axes.set(title=SCORES[model["score"]], xlabel="looked at")
+    panels[0][0].set_ylabel("position that looks")
+    figure.colorbar(image, ax=panels[0], label="weight", shrink=0.6, ticks=(0, 0.05, 0.1, 0.2, 0.5, 1))
     save(figure, "attention")
 
 
@@ -162,8 +165,8 @@ def main() -> None:
     for analysis in analyses:
         if analysis["name"] == "strong":
             draw_penalties(analysis)
-        if "attention" in analysis:
-            draw_attention(analysis)
+    if looks := results("looks.*.json"):
+        draw_attention(looks)
 
 
 if __name__ == "__main__":

@@ -42,13 +42,14 @@ def differing() -> list[str]:
 
 
 def index() -> dict[str, list[str]]:
-    """The stems of the stored trainings, analyses and other results, which Typst cannot list; what was not trained."""
+    """The stems of the stored results by their kinds, which Typst cannot list, and what was not trained."""
     from experiments import PLANS, stem
 
     all_of_them, names = ([path.stem for path in sorted((REPORT / "results").glob(pattern))] for pattern in
                           ("*.json", "*.[0-9].json"))
-    return {"runs": [name for name in names if not name.startswith("analysis.")],
+    return {"runs": [name for name in names if not name.startswith(("analysis.", "looks."))],
             "analyses": [name for name in names if name.startswith("analysis.")],
+            "looks": [name for name in names if name.startswith("looks.")],
             "others": [name for name in all_of_them if name not in names],
             "missing": [plan.name for plan in PLANS if not any(stem(plan, seed) in names for seed in plan.seeds)],
             "few": [plan.name for plan in PLANS if 0 < sum(stem(plan, seed) in names for seed in plan.seeds) <

@@ -45,7 +45,6 @@ def test_losses_by_position_of_long_stories_alone(monkeypatch):
 def test_attention_weights_are_those_of_the_equation():
     model, (story,) = make_model("dot").eval(), make_stories([6], 40)
     weights = analysis.looks(model, story)
-    assert lstlm.F.scaled_dot_product_attention is torch.nn.functional.scaled_dot_product_attention
     plain = lstlm.LSTMLM.features(model, torch.tensor([story[:-1]]), torch.tensor([len(story) - 1]))[0]
     hidden = plain[:, :6].detach()  # [h ; c]
     for i in range(len(story) - 1):
@@ -55,6 +54,16 @@ def test_attention_weights_are_those_of_the_equation():
         assert not weights[i, i:].any()
         context = sum((weights[i, j] * hidden[j] for j in range(i)), torch.zeros(6, dtype=hidden.dtype))
         torch.testing.assert_close(plain[i, 6:].detach(), context)
+
+
+@pytest.mark.parametrize("score", ["bilinear", "additive"])
+def test_attention_weights_of_other_scores_give_the_contexts_of_the_model(score):
+    model, (story,) = make_model(score).eval(), make_stories([9], 40)
+    weights, T = torch.tensor(analysis.looks(model, story)), len(story) - 1
+    features = model.features(torch.tensor([story[:-1]]), torch.tensor([T]))[0].detach()  # [h ; c]
+    hidden, contexts = features.chunk(2, 1)
+    torch.testing.assert_close(weights @ hidden, contexts)
+    assert weights[1:].sum(1).tolist() == pytest.approx([1] * (T - 1)) and not weights.triu().any()
 
 
 def test_what_attention_looks_at_is_averaged_over_positions():

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import analysis
 import experiments
 import lstlm
 import pytest
@@ -198,6 +199,18 @@ def test_wikitext_is_a_plan_like_others(data, in_process):
     result = experiment.done()
     assert result["V"] == 3 + 7 and result["test"]["n_tokens"] == 3 * (9 + 4)
     assert result["configuration"]["corpora"] == [lstlm.digest(data / "wiki" / "wiki.train.tokens")] * 3
+
+
+def test_a_model_with_attention_is_asked_where_it_looks(data, in_process):
+    experiment, plain = (Experiment(replace(PLAN, name=name, flags=f"{PLAN.flags}{flags}"), 0, data)
+                         for name, flags in (("additive", " -a additive"), ("plain", "")))
+    experiment.train(1)
+    found = analysis.looked_at(experiment)
+    assert (found["name"], found["score"], found["stories"]) == ("additive", "additive", 5)
+    assert len(found["attention"]["map"]) == len(found["attention"]["words"]) == analysis.SHOWN
+    plain.train(1)
+    with pytest.raises(SystemExit, match="plain / seed 0: a model without attention"):
+        analysis.looked_at(plain)
 
 
 def test_what_is_missing_of_the_rest_is_made(data, monkeypatch, capfd):
