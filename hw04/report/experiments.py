@@ -293,9 +293,7 @@ class Experiment:
         said = mark(self.model).read_text() if mark(self.model).exists() else ""
         if said == f"{digest} {TRAINED}":
             return
-        if self.takes_vectors():
-            with TRAINING_BASE:
-                self.base().train(threads)
+        self.train_base(threads)
         BUILD.mkdir(parents=True, exist_ok=True)
         states = [lstlm.side_file(self.model, ending) for ending in (".state.pt", ".state.prev.pt")]
         resume = said == digest and any(state.exists() for state in states)
@@ -305,6 +303,12 @@ class Experiment:
             lstlm.atomic_write(mark(self.model), lambda file: file.write(digest.encode()))
         self.call(threads, *self.training_flags(), *["-resume"][:resume])
         lstlm.atomic_write(mark(self.model), lambda file: file.write(f"{digest} {TRAINED}".encode()))
+
+    def train_base(self, threads: int) -> None:
+        """Train the model BASE, if this run needs it and it is not there."""
+        if self.takes_vectors():
+            with TRAINING_BASE:
+                self.base().train(threads)
 
     def takes_vectors(self) -> bool:
         """Whether it needs the model BASE."""

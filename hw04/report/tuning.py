@@ -76,6 +76,7 @@ def objective(trial, name: str, data: Path, threads: int) -> float:
 
     program, flags_of = SEARCHES[name]
     experiment = experiment_of(name, trial.number, data, flags_of(trial))
+    experiment.train_base(threads)
     remove(experiment)  # what a trial of the same number left, if the search was begun anew
     stories = sum(1 for _ in experiment.corpus("train", CUT[0]).open())
     steps = -(-stories // trial.params["B"])  # of an epoch

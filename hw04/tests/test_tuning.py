@@ -1,6 +1,7 @@
 """The search for good settings: it goes on where it was, prunes, and is judged on stories that it never saw."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import experiments
@@ -110,3 +111,14 @@ def test_a_training_that_fails_is_told(few, monkeypatch):
     monkeypatch.setitem(tuning.SEARCHES, "lstm", ("lstlm", lambda trial: f"-H 0 -B {trial.suggest_int('B', 1, 1)}"))
     with pytest.raises(RuntimeError, match="exit status 2: .*-H 0"):
         tuning.search("lstm", few, 1, 1)
+
+
+def test_a_search_trains_the_model_whose_vectors_it_needs(few, monkeypatch):
+    base = next(plan for plan in experiments.PLANS if plan.name == "base")
+    base = replace(base, flags="-VSize 60 -H 1 -N 8 -EDim 8 -E 1", stories=(8, 3))
+    monkeypatch.setattr(experiments, "PLANS", [base])
+    monkeypatch.setitem(tuning.SEARCHES, "feed-forward", ("fflm", lambda trial: (
+        f"-lstm BASE -K {trial.suggest_int('K', 1, 2)} -H 1 -N 8 -E 1 -B {trial.suggest_int('B', 2, 4)}")))
+    record = tuning.search("feed-forward", few, 2, 1)
+    assert len(record["trials"]) == 2 and record["best"]["test"]["ppl"] > 1
+    assert experiments.Experiment(base, 0, few).model.exists()
