@@ -5,8 +5,8 @@
     python analysis.py NAME -looks -data DIR          # only where its attention looks -> results/looks.NAME.json
 
 Everything is computed from the model of the run (of its first seed whose model is there) in build/experiments and the
-corpora under DIR. Losses are in nats per target token. Takes some minutes a model, most of them for the texts that the
-frequency penalty is judged by.
+corpora under DIR; the neural cache has the setting that results/adapting.json found best. Losses are in nats per target
+token. Takes some minutes a model, most of them for the texts that the frequency penalty is judged by.
 """
 
 import argparse
@@ -32,7 +32,6 @@ BEGINNINGS = ("there was a girl ", "one day, a bird", "there once was a boys and
               "once upon a time , an elf ", "once upon a time")  # of the handout, item 9
 ONCE, ODD = "once upon a time", (BEGINNINGS[2], BEGINNINGS[4])
 ROUND = 50  # tokens that are asked for before the text and they are fed back
-CACHE = {"theta": 0.2, "share": 0.1}  # of the neural cache: what adapting.py found best for the model that ships
 PENALTIES = (-2.0, -1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 2.0)
 PLACES = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257)  # where ranges of positions in a story begin; the last is open
 LONG = PLACES[-1]  # positions of a story that reaches the last of them
@@ -178,8 +177,17 @@ def looked_at(experiment: Experiment) -> dict:
             "attention": attention(loaded.model, loaded.words, test)}
 
 
+def cache_setting() -> dict[str, float]:
+    """theta and share of the neural cache that adapting.py found best for the model that ships."""
+    try:
+        return json.loads((RESULTS / "adapting.json").read_text())["cache"]["setting"]
+    except FileNotFoundError as error:
+        raise SystemExit(f"{error.filename}: not there; adapting.py -results {error.filename} makes it") from None
+
+
 def analyse(experiment: Experiment, samples: int) -> dict:
     """All of the above for the model of a run, but for where its attention looks."""
+    cache = cache_setting()
     loaded = lstlm.load_model(lstlm.parse_args(["-evaluate", "-model", str(experiment.model)]))
     tiny, how = experiment.data / "tiny", ("auto", loaded.config.cased)
     test_words = lstlm.read_stories(tiny / "tiny.test.tokens.4M", *how)
@@ -189,7 +197,7 @@ def analyse(experiment: Experiment, samples: int) -> dict:
     return {"name": experiment.plan.name, "seed": experiment.seed, **completions(experiment.model),
             "evaluated": evaluated(experiment),
             "losses": where_losses_are(nats_by_position(loaded.model, test), test, counts),
-            "cached": where_losses_are(neural_cache(loaded.model, test, **CACHE), test, counts)["said_before"],
+            "cached": where_losses_are(neural_cache(loaded.model, test, **cache), test, counts)["said_before"],
             "penalties": penalties(experiment.model, test_words, samples)}
 
 

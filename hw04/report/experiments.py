@@ -210,6 +210,7 @@ REST = {  # results that are of no one training, and what makes them: DATA, BUIL
     "ngram.json": "ngram.py -results RESULT",
     "tune-lstm.json": "tuning.py lstm",
     "tune-feed-forward.json": "tuning.py feed-forward",
+    "adapting.json": "adapting.py -results RESULT",
     "analysis.tied-1-epoch.?.json": "analysis.py 'tied, 1 epoch'",
     "analysis.handout-5-epochs.?.json": "analysis.py 'handout, 5 epochs'",
     "analysis.attention-5-epochs.?.json": "analysis.py 'attention, 5 epochs'",
@@ -217,7 +218,6 @@ REST = {  # results that are of no one training, and what makes them: DATA, BUIL
     "looks.attention-5-epochs.?.json": "analysis.py 'attention, 5 epochs' -looks",
     "looks.full-additive.?.json": "analysis.py 'full, additive' -looks",
     "both_ways.json": "both_ways.py",
-    "adapting.json": "adapting.py -results RESULT",
     "adapting-stream.json": "adapting.py -model BUILD/wikitext-stream.0.pt -stories stream -first 10 "
                             "-valid_corpus DATA/wiki/wiki.valid.tokens -test_corpus DATA/wiki/wiki.test.tokens "
                             "-results RESULT",

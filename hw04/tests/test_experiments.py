@@ -213,6 +213,20 @@ def test_a_model_with_attention_is_asked_where_it_looks(data, in_process):
         analysis.looked_at(plain)
 
 
+def test_a_model_is_analysed_with_the_cache_that_was_found_best(data, in_process, monkeypatch):
+    monkeypatch.setattr(analysis, "RESULTS", data)
+    experiment = Experiment(PLAN, 0, data)
+    experiment.train(1)
+    with pytest.raises(SystemExit, match="adapting.json: not there; adapting.py -results"):
+        analysis.analyse(experiment, 2)
+    (data / "adapting.json").write_text('{"cache": {"setting": {"theta": 0.0, "share": 0.0}}}')
+    found = analysis.analyse(experiment, 2)
+    assert {*found["evaluated"]} == {"train", "valid", "test"} and len(found["next"]) == len(analysis.BEGINNINGS)
+    plain = found["losses"]["said_before"]  # a share of 0 is the model as it is
+    assert found["cached"] == {kind: {**row, "nats": pytest.approx(row["nats"])} for kind, row in plain.items()}
+    assert len(found["penalties"]) == 2 * len(analysis.PENALTIES) + 1
+
+
 def test_what_is_missing_of_the_rest_is_made(data, monkeypatch, capfd):
     monkeypatch.setattr(experiments, "REPORT", data)
     rest = {"one.json": "write.py -results RESULT 'DATA/a b'", "two.?.json": "fail.py"}
