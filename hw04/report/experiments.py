@@ -91,7 +91,7 @@ def stream(B: int) -> str:
 
 
 def tried(added: str) -> Plan:
-    """A run of the small setting, long enough for dropout to pay, with what `literature.py` adds."""
+    """Four epochs of the small setting with dropout and tied vectors, and with what `literature.py` adds."""
     plan = small(f"4 epochs, tie, dropout, {added}", f"-tie -dropout 0.2 -with {added}", vectors="-EDim 256", epochs=4,
                  minutes=20)
     return replace(plan, program="literature")

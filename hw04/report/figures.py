@@ -147,8 +147,7 @@ def draw_exercises(runs: list[dict]) -> None:
             axes.plot(names[name], [place] * len(names[name]), "o", color=color, markersize=3)
         if "base" in names:
             axes.axvline(sum(names["base"]) / len(names["base"]), color="C1", linewidth=0.8)
-        labels = [name.replace("4 epochs, tie, dropout, ", "... and ") for name in shown]
-        axes.set_yticks(range(len(shown)), labels=labels, fontsize=6.5)
+        axes.set_yticks(range(len(shown)), labels=shown, fontsize=6)
         axes.set(title=title, xlabel="bits per character, test")
     save(figure, "exercises")
 
