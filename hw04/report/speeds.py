@@ -57,7 +57,7 @@ def measure(plan: Plan, data: Path, build: Path, steps: int) -> dict:
     program = getattr(experiments, plan.program)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         try:
-            status = program.main(Experiment(plan, plan.seeds[0], data).training_flags() + ["-device", "cpu"])
+            status = program.main(Experiment(plan, 0, data).training_flags() + ["-device", "cpu"])
         except Enough as enough:
             return enough.args[0]
     raise SystemExit(f"{plan.name}: exit status {status}, and fewer than {2 * steps} steps")
