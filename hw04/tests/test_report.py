@@ -46,4 +46,4 @@ def test_all_results_are_json_and_of_their_files_names():
         record = json.loads(path.read_text())
         stem = record["name"].replace(",", "").replace(" ", "-")
         seed = record["configuration"]["seed"] if "configuration" in record else record["seed"]
-        assert path.name in (f"{stem}.{seed}.json", f"analysis.{stem}.{seed}.json")
+        assert path.name in [f"{kind}{stem}.{seed}.json" for kind in ("", "analysis.", "looks.")]
