@@ -137,6 +137,8 @@ def main() -> None:
     for path in (args.corpus, args.yardstick, *(args.agree or ())):
         if path and not Path(path).is_file():
             p.error(f"{path}: no such file (hw04/data/get_data.py tiny gets tiny/tiny.train.tokens.4M)")
+    if args.results and not args.results.resolve().parent.is_dir():  # said now, not after all the measurements
+        p.error(f"{args.results}: its folder is not there; make it, or give another -results")
     run = Runs()
     training(run, args.corpus, args.yardstick)
     evaluation(run, args.corpus)

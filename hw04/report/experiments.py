@@ -116,6 +116,7 @@ PLANS = [
     full("feed-forward, 3", "-lstm BASE -K 3", shape="-H 1 -N 832", vectors="", program="fflm"),
     full("feed-forward, 8", "-lstm BASE -K 8", shape="-H 1 -N 832", vectors="", program="fflm"),
     full("feed-forward, 2 layers", "-lstm BASE -K 5", shape="-H 2 -N 780", vectors="", program="fflm"),
+    # What tuning.py found in the small setting, with as many parameters as base.
     full("feed-forward, tuned", "-lstm BASE -K 3 -B 16 -lr 0.0068", (1,), "-H 2 -N 792", "", program="fflm"),
     full("attention", "-a", seeds=(0, 1)),
     full("attention, N 704", "-a", shape="-H 2 -N 704"),  # as many parameters as base

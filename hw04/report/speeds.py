@@ -56,7 +56,7 @@ def measure(plan: Plan, data: Path, build: Path, steps: int) -> dict:
     lstlm.Run.save_state_if_due = count
     program = getattr(experiments, plan.program)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-        try:
+        try:  # with seed 0 whatever the plan's, as that is the one of the `base` here
             status = program.main(Experiment(plan, 0, data).training_flags() + ["-device", "cpu"])
         except Enough as enough:
             return enough.args[0]

@@ -45,6 +45,7 @@ def test_losses_by_position_of_long_stories_alone(monkeypatch):
 def test_attention_weights_are_those_of_the_equation():
     model, (story,) = make_model("dot").eval(), make_stories([6], 40)
     weights = analysis.looks(model, story)
+    assert "attend" not in vars(model)  # what it watched is as it was
     plain = lstlm.LSTMLM.features(model, torch.tensor([story[:-1]]), torch.tensor([len(story) - 1]))[0]
     hidden = plain[:, :6].detach()  # [h ; c]
     for i in range(len(story) - 1):
