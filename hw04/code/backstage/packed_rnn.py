@@ -7,17 +7,24 @@ here take the same arguments and give the same results, with the same state_dict
 >>> import torch
 >>> from torch import nn
 >>> from torch.nn.utils.rnn import pack_sequence
->>> stories = [torch.randn(length, 8) for length in (9, 5, 5, 2)]
->>> fast, slow = LSTM(8, 16, num_layers=2), nn.LSTM(8, 16, num_layers=2)
->>> _ = fast.load_state_dict(slow.state_dict())
->>> output, (hidden, cell) = fast(pack_sequence(stories))
->>> torch.allclose(output.data, slow(pack_sequence(stories))[0].data, atol=1e-6)
+>>> sequences = [torch.randn(length, 8) for length in (9, 5, 5, 2)]
+>>> slow, fast = nn.LSTM(8, 16, num_layers=2), LSTM(8, 16, num_layers=2)
+>>> fast.load_state_dict(slow.state_dict())
+<All keys matched successfully>
+>>> output, (hidden, cell) = fast(pack_sequence(sequences))
+>>> torch.allclose(output.data, slow(pack_sequence(sequences))[0].data, atol=1e-6)
 True
+>>> padded, lengths = pad_packed_sequence(output)
+>>> padded.shape, lengths
+(torch.Size([9, 4, 16]), tensor([9, 5, 5, 2]))
 
-The rows of a PackedSequence are runs of positions at which equally many sequences go on: for the
-lengths 9, 5, 5 and 2 these are 2 positions of 4 sequences, 3 of 3 and 4 of 1. Each run is an
-ordinary tensor, which PyTorch computes fast; the states are carried on from run to run, less those
-of the sequences that end.
+The rows of a PackedSequence are runs of positions with equally many sequences: for the lengths 9,
+5, 5 and 2 these are 2 positions of 4 sequences, 3 of 3 and 4 of 1. Each run is an ordinary tensor,
+for which PyTorch is fast: an LSTM layer is one call of oneDNN where PyTorch has that. The states go
+on from run to run, less those of the sequences that end.
+
+Under `torch.autocast("cpu", torch.bfloat16)` an LSTM gives rows in bfloat16 and final states in
+float32; cells, and the sums of gradients over runs, are float32 within. GRU and RNN stay float32.
 
 Sizes in comments: R rows, of B sequences of at most T positions; a run has n positions of b
 sequences; I and N are the sizes of a layer's input and states, K = layers x directions.
@@ -30,13 +37,15 @@ from torch.nn.utils.rnn import PackedSequence
 
 
 class _Packed:
-    """What the three classes share; each adds `run`, one layer of one direction over one run."""
+    """What the three classes share; it stands before their parents in `torch.nn`.
+
+    A subclass may override `drop`, the dropout between layers, and `run`, one layer over one run.
+    """
 
     def forward(self, input, hx=None):
         """As the parent's, which computes all but a PackedSequence on a CPU."""
-        if not isinstance(input, PackedSequence) or input.data.device.type != "cpu":
-            return super().forward(input, hx)
-        if self.proj_size > 0:
+        packed = isinstance(input, PackedSequence)
+        if not packed or input.data.device.type != "cpu" or self.proj_size > 0:
             return super().forward(input, hx)
         rows, batch_sizes, sorted_indices, unsorted_indices = input
         if hx is None:
@@ -44,109 +53,161 @@ class _Packed:
         else:
             hx = self.permute_hidden(hx, sorted_indices)
         self.check_forward_args(rows, hx, batch_sizes)
+        dtype = self.compute_dtype()
         with torch.autocast("cpu", enabled=False):
-            rows, hx = self.layers(rows, batch_sizes, hx)
+            rows, hx = self.layers(rows.to(dtype), batch_sizes, hx)
         output = PackedSequence(rows, batch_sizes, sorted_indices, unsorted_indices)
         return output, self.permute_hidden(hx, unsorted_indices)
 
-    def drop(self, rows, batch_sizes):
-        """The dropout between layers, on the rows (R, N) of each layer but the last."""
+    def drop(self, rows: Tensor, batch_sizes: Tensor) -> Tensor:
+        """Dropout on the packed rows (R, N) that each layer but the last gives to the next."""
         return F.dropout(rows, self.dropout, self.training)
 
-    def zeros(self, rows, batch_sizes):
-        """Initial hidden states (K, B, N)."""
-        directions = 2 if self.bidirectional else 1
-        return rows.new_zeros(self.num_layers * directions, int(batch_sizes[0]), self.hidden_size)
+    def run(self, run: Tensor, states: list[Tensor], weights: list[Tensor]) -> tuple[Tensor, ...]:
+        """One layer over a run (n, b, I), states (1, b, N) -> output (n, b, N), final states."""
+        compute = {"GRU": torch.gru, "RNN_TANH": torch.rnn_tanh, "RNN_RELU": torch.rnn_relu}
+        options = (self.bias, 1, 0.0, self.training, False, False)
+        return compute[self.mode](run, states[0], weights, *options)
 
-    def layers(self, rows, batch_sizes, hx):
-        """All layers: rows (R, I) -> rows (R, N), (R, 2N) of both directions, and final states."""
-        states = hx if isinstance(hx, tuple) else (hx,)
-        states = list(zip(*states, strict=True))  # K times (B, N), or a pair of them
-        weights = self.all_weights
-        low = self.low_precision(weights)
-        if low is None:
-            rows = rows.to(weights[0][0].dtype)
-            states = [tuple(s.to(rows.dtype) for s in state) for state in states]
-        else:
-            rows = rows.to(low)
-            weights = [[w.to(low) for w in ws] for ws in weights]
-            states = [(h.to(low), c.float()) for h, c in states]
+    def compute_dtype(self) -> torch.dtype:
+        """The weights', under autocast too: step by step, bfloat16 would be the slower one."""
+        return self.all_weights[0][0].dtype
+
+    def zeros(self, rows: Tensor, batch_sizes: Tensor):
+        """The states (K, B, N) before the first position, where none are given."""
+        K = self.num_layers * (1 + self.bidirectional)
+        zeros = rows.new_zeros(K, int(batch_sizes[0]), self.hidden_size)
+        if self.mode == "LSTM":
+            return zeros, zeros
+        return zeros
+
+    def layers(self, rows: Tensor, batch_sizes: Tensor, hx):
+        """Rows (R, I), states (K, B, N) -> rows (R, N), or (R, 2N) of two directions, states."""
+        states = (hx,) if isinstance(hx, Tensor) else hx
+        states = [state.to(self.all_weights[0][0].dtype).split(1) for state in states]
+        each = zip(self.all_weights, *states, strict=True)  # K times weights and states (1, B, N)
+        runs = find_runs(batch_sizes)
+        mirror = find_mirror(batch_sizes) if self.bidirectional else None
         finals = []
-        mirror = mirrored(batch_sizes) if self.bidirectional else None
-        runs = runs_of(batch_sizes)
-        step = 2 if self.bidirectional else 1
-        for k in range(0, len(weights), step):
-            if k > 0:
+        for layer in range(self.num_layers):
+            if layer > 0:
                 rows = self.drop(rows, batch_sizes)
-            out, final = self.direction(rows, runs, states[k], weights[k])
+            output, final = self.direction(rows, runs, *next(each))
             finals.append(final)
             if self.bidirectional:
-                back, final = self.direction(rows[mirror], runs, states[k + 1], weights[k + 1])
-                out = torch.cat([out, back[mirror]], 1)
+                backward, final = self.direction(rows.index_select(0, mirror), runs, *next(each))
                 finals.append(final)
-            rows = out
-        finals = tuple(torch.stack(f) for f in zip(*finals, strict=True))
-        if low is not None:
-            finals = tuple(f.float() for f in finals)
-        return rows, finals if isinstance(hx, tuple) else finals[0]
+                output = torch.cat([output, backward.index_select(0, mirror)], 1)
+            rows = output
+        finals = tuple(torch.cat(final) for final in zip(*finals, strict=True))
+        return rows, finals[0] if isinstance(hx, Tensor) else finals
 
-    def low_precision(self, weights):
-        return None
-
-    def direction(self, rows, runs, states, weights):
-        """One layer in one direction: rows (R, I) -> rows (R, N); states (B, N) -> final ones."""
-        outputs, ended = [], []
-        sizes = [n * b for n, b in runs]
-        states = tuple(s[None] for s in states)
-        nexts = [b for _, b in runs[1:]] + [0]
-        for run, (n, b), left in zip(rows.split(sizes), runs, nexts, strict=True):
-            out, *states = self.run(run.view(n, b, -1), states, weights)
-            outputs.append(out.flatten(0, 1))
-            ended.append([s[0, left:] for s in states])
-            states = tuple(s[:, :left] for s in states)
-        finals = tuple(torch.cat(e[::-1]) for e in zip(*ended, strict=True))
+    def direction(self, rows: Tensor, runs: list[tuple[int, int]], weights, *states: Tensor):
+        """One layer, forward: rows (R, I), states (1, B, N) -> rows (R, N), final states."""
+        rounded = [weight.detach().to(rows.dtype) for weight in weights]  # once, not in each run
+        outputs, ends, used = [], [], weights
+        for chunk, (n, b) in zip(rows.split([n * b for n, b in runs]), runs, strict=True):
+            ends.append([state[:, b:] for state in states])  # those of sequences that have ended
+            states = [state[:, :b] for state in states]
+            if rows.dtype != weights[0].dtype:
+                used = [Rounded.apply(*pair) for pair in zip(weights, rounded, strict=True)]
+            output, *states = self.run(chunk.view(n, b, -1), states, used)
+            outputs.append(output.view(n * b, -1))
+        ends.append(states)
+        finals = [torch.cat(end[::-1], 1) for end in zip(*ends, strict=True)]  # last ones first
         return torch.cat(outputs), finals
 
 
 class LSTM(_Packed, nn.LSTM):
-    """`nn.LSTM`."""
+    """`nn.LSTM`, fast for a PackedSequence on a CPU."""
 
-    def zeros(self, rows, batch_sizes):
-        h = super().zeros(rows, batch_sizes)
-        return h, h
-
-    def low_precision(self, weights):
-        return None
+    def compute_dtype(self):
+        """bfloat16 where autocast asks for it and oneDNN has it."""
+        dtype = super().compute_dtype()
+        asked = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
+        if asked == torch.bfloat16 and dtype == torch.float32 and onednn_has_bfloat16():
+            return torch.bfloat16
+        return dtype
 
     def run(self, run, states, weights):
-        return torch.lstm(run, states, weights, self.bias, 1, 0.0, self.training, False, False)
+        """oneDNN's layer takes a float32 cell beside bfloat16 rows, and gives one."""
+        hidden, cell = states
+        options = (self.bias, 1, 0.0, self.training, False, False)
+        output, hidden, after = torch.lstm(run, (hidden.to(run.dtype), cell), weights, *options)
+        return output, hidden.to(cell.dtype), after
 
 
 class GRU(_Packed, nn.GRU):
-    """`nn.GRU`."""
-
-    def run(self, run, states, weights):
-        return torch.gru(run, states[0], weights, self.bias, 1, 0.0, self.training, False, False)
+    """`nn.GRU`, fast for a PackedSequence on a CPU."""
 
 
 class RNN(_Packed, nn.RNN):
-    """`nn.RNN`."""
-
-    def run(self, run, states, weights):
-        compute = torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
-        return compute(run, states[0], weights, self.bias, 1, 0.0, self.training, False, False)
+    """`nn.RNN`, fast for a PackedSequence on a CPU."""
 
 
-def runs_of(batch_sizes: Tensor) -> list[tuple[int, int]]:
-    """(n, b) of each run: n positions in a row with b sequences."""
+class Rounded(torch.autograd.Function):
+    """A weight's rounded copy for one run; gradients of all runs are summed in the weight's dtype.
+
+    With `weight.to(dtype)` before the runs the sums would be in bfloat16, whose eight bits lose
+    what a short run adds to a long one.
+    """
+
+    @staticmethod
+    def forward(ctx, weight, rounded):
+        """The rounded copy, which all runs share."""
+        ctx.dtype = weight.dtype
+        return rounded.view_as(rounded)
+
+    @staticmethod
+    def backward(ctx, grad):
+        """To the weight alone."""
+        return grad.to(ctx.dtype), None
+
+
+def onednn_has_bfloat16() -> bool:
+    """Whether `torch.lstm` is oneDNN's in bfloat16; else it has no float32 cell, and is slow."""
+    onednn = torch.backends.mkldnn
+    return onednn.is_available() and onednn.enabled and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def find_runs(batch_sizes: Tensor) -> list[tuple[int, int]]:
+    """(n, b) of each run: n positions with b sequences."""
     b, n = batch_sizes.unique_consecutive(return_counts=True)
     return list(zip(n.tolist(), b.tolist(), strict=True))
 
 
-def mirrored(batch_sizes: Tensor) -> Tensor:
-    """The row (R,) of the same sequence, as far from its end as each row from the start."""
+def find_places(batch_sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """For each row its position and its rank, the place of its sequence in falling length; (R,)."""
     goes_on = torch.arange(int(batch_sizes[0])) < batch_sizes[:, None]  # (T, B)
-    positions, ranks = goes_on.nonzero(as_tuple=True)  # (R,) each
-    lengths = goes_on.sum(0)  # (B,)
+    return goes_on.nonzero(as_tuple=True)
+
+
+def find_mirror(batch_sizes: Tensor) -> Tensor:
+    """For each row that which is as far from the end of its sequence as it from the start; (R,)."""
+    position, rank = find_places(batch_sizes)
+    lengths = rank.bincount()  # (B,)
     begins = batch_sizes.cumsum(0) - batch_sizes  # (T,)
-    return begins[lengths[ranks] - 1 - positions] + ranks
+    return begins[lengths[rank] - 1 - position] + rank
+
+
+def pad_packed_sequence(sequence, batch_first=False, padding_value=0.0, total_length=None):
+    """As `torch.nn.utils.rnn.pad_packed_sequence`, by one copy of all rows.
+
+    PyTorch's copies run by run, and the gradient of each copy is as large as the whole batch.
+    """
+    rows, batch_sizes, sorted_indices, unsorted_indices = sequence
+    position, rank = find_places(batch_sizes)
+    lengths = rank.bincount()  # (B,)
+    T, B = len(batch_sizes), len(lengths)
+    if total_length is not None and total_length < T:
+        raise ValueError(f"total_length={total_length} is less than the longest length {T}")
+    if total_length is not None:
+        T = total_length
+    if sorted_indices is not None:
+        rank = sorted_indices.cpu()[rank]  # the place in the order that the caller gave
+        lengths = lengths[unsorted_indices.cpu()]
+    shape = (B, T) if batch_first else (T, B)
+    place = rank * T + position if batch_first else position * B + rank
+    padded = rows.new_full((T * B, *rows.shape[1:]), padding_value)
+    padded = padded.index_copy(0, place.to(rows.device), rows)
+    return padded.view(*shape, *rows.shape[1:]), lengths
