@@ -184,7 +184,8 @@ def test_lines_from_python_run(monkeypatch, capsys):
 def test_shown_output_is_what_is_printed(name, monkeypatch):
     """Blocks that show `-use` or `-prompt` with the shipped model; a cut is `...` or `[...]`."""
     monkeypatch.chdir(ROOT)
-    blocks = [body.replace("\\\n", " ") for _, body in FENCE.findall((ROOT / name).read_text("utf-8"))]
+    text = (ROOT / name).read_text("utf-8").replace("\\\n", " ")
+    blocks = [body for _, body in FENCE.findall(text)]
     runs = [run for block in blocks for run in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
     for run in runs:
         command, _, shown = run.partition("\n")
