@@ -54,7 +54,11 @@ def make_states(module, B):
     return tuple(torch.randn(shape, dtype=dtype) for shape in shapes)
 
 
-def results(module, sequences, states=None, enforce_sorted=False):
+def autocast(enabled):
+    return torch.autocast("cpu", torch.bfloat16, enabled=enabled)
+
+
+def results(module, sequences, states=None, enforce_sorted=False, low=False):
     """Output rows, final states, and the gradients of rows, initial states and parameters."""
     torch.manual_seed(3)  # of dropout
     packed = pack_sequence(sequences, enforce_sorted)
@@ -64,7 +68,8 @@ def results(module, sequences, states=None, enforce_sorted=False):
     hx = None
     if states:
         hx = tuple(before) if len(before) == 2 else before[0]
-    output, after = module(packed, hx)
+    with autocast(low):
+        output, after = module(packed, hx)
     assert isinstance(output, PackedSequence)
     assert output.batch_sizes is packed.batch_sizes
     after = after if isinstance(after, tuple) else (after,)
@@ -128,12 +133,15 @@ def test_extreme_lengths(kind, lengths):
     assert_equal(results(ours, sequences, states), results(parent, sequences, states))
 
 
-def test_projections():
-    """They are the parent's own computation."""
-    ours, parent = make_pair("lstm", 5, 6, 2, proj_size=3)
+@pytest.mark.parametrize("given_states", [True, False])
+@pytest.mark.parametrize("low", [True, False])
+def test_projections(given_states, low):
+    """In float32 under autocast, too, as oneDNN has none."""
+    ours, parent = make_pair("lstm", 5, 6, 2, proj_size=3, bidirectional=True)
     sequences = make_sequences([4, 7, 2])
-    states = make_states(ours, 3)
-    assert_equal(results(ours, sequences, states), results(parent, sequences, states))
+    states = make_states(ours, 3) if given_states else None
+    expected = results(parent, sequences, states)
+    assert_equal(results(ours, sequences, states, low=low), expected)
 
 
 @kinds
@@ -211,10 +219,6 @@ def test_drop_is_a_seam():
 # ---- bfloat16
 
 
-def autocast(enabled=True):
-    return torch.autocast("cpu", torch.bfloat16, enabled=enabled)
-
-
 @kinds
 @pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.filterwarnings("ignore:TF32")
@@ -223,8 +227,7 @@ def test_dtypes_under_autocast(kind, onednn):
     module = make_pair(kind, 5, 4, 2, bidirectional=True)[0]
     with torch.backends.mkldnn.flags(enabled=onednn):
         low = kind == "lstm" and packed_rnn.onednn_has_bfloat16()
-        with autocast():
-            rows, *rest = results(module, make_sequences([4, 2, 2]), make_states(module, 3))
+        rows, *rest = results(module, make_sequences([4, 2, 2]), make_states(module, 3), low=True)
     assert rows.dtype == (torch.bfloat16 if low else torch.float32)
     assert {x.dtype for x in rest} == {torch.float32}
     assert not low or onednn
@@ -234,9 +237,7 @@ def test_dtypes_under_autocast(kind, onednn):
 def test_autocast_leaves_float64(kind):
     ours, _ = make_pair(kind, 5, 4, dtype=torch.float64)
     sequences = make_sequences([4, 2], dtype=torch.float64)
-    with autocast():
-        low = results(ours, sequences)
-    assert_equal(low, results(ours, sequences))
+    assert_equal(results(ours, sequences, low=True), results(ours, sequences))
 
 
 def test_bfloat16_is_as_near_as_a_padded_call():
@@ -281,12 +282,14 @@ def test_final_states_in_bfloat16_are_as_near_as_a_padded_call():
     sequences = make_sequences(lengths, 16)
     with torch.no_grad():
         exact = ours(pack_sequence(sequences))[1]
-        with autocast():
+        with autocast(True):
             low = ours(pack_sequence(sequences))[1]
             alone = [parent(x)[1] for x in sequences]
     alone = [torch.stack([state[i] for state in alone], 1).float() for i in range(2)]
     for ours_low, padded_low, full in zip(low, alone, exact, strict=True):
         assert (ours_low - full).norm() <= 1.1 * (padded_low - full).norm()
+    cell = low[1]
+    assert not torch.equal(cell, cell.bfloat16().float())  # it has more bits than that
 
 
 # ---- pad_packed_sequence

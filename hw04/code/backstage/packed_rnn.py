@@ -44,8 +44,7 @@ class _Packed:
 
     def forward(self, input, hx=None):
         """As the parent's, which computes all but a PackedSequence on a CPU."""
-        packed = isinstance(input, PackedSequence)
-        if not packed or input.data.device.type != "cpu" or self.proj_size > 0:
+        if not isinstance(input, PackedSequence) or input.data.device.type != "cpu":
             return super().forward(input, hx)
         rows, batch_sizes, sorted_indices, unsorted_indices = input
         if hx is None:
@@ -76,10 +75,11 @@ class _Packed:
     def zeros(self, rows: Tensor, batch_sizes: Tensor):
         """The states (K, B, N) before the first position, where none are given."""
         K = self.num_layers * (1 + self.bidirectional)
-        zeros = rows.new_zeros(K, int(batch_sizes[0]), self.hidden_size)
-        if self.mode == "LSTM":
-            return zeros, zeros
-        return zeros
+        B = int(batch_sizes[0])
+        hidden = rows.new_zeros(K, B, self.proj_size or self.hidden_size)
+        if self.mode != "LSTM":
+            return hidden
+        return hidden, rows.new_zeros(K, B, self.hidden_size)
 
     def layers(self, rows: Tensor, batch_sizes: Tensor, hx):
         """Rows (R, I), states (K, B, N) -> rows (R, N), or (R, 2N) of two directions, states."""
@@ -122,15 +122,16 @@ class LSTM(_Packed, nn.LSTM):
     """`nn.LSTM`, fast for a PackedSequence on a CPU."""
 
     def compute_dtype(self):
-        """bfloat16 where autocast asks for it and oneDNN has it."""
+        """bfloat16 where autocast asks for it and oneDNN, which has no projections, computes it."""
         dtype = super().compute_dtype()
-        asked = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
-        if asked == torch.bfloat16 and dtype == torch.float32 and onednn_has_bfloat16():
+        if dtype != torch.float32 or self.proj_size > 0 or not torch.is_autocast_enabled("cpu"):
+            return dtype
+        if torch.get_autocast_dtype("cpu") == torch.bfloat16 and onednn_has_bfloat16():
             return torch.bfloat16
         return dtype
 
     def run(self, run, states, weights):
-        """oneDNN's layer takes a float32 cell beside bfloat16 rows, and gives one."""
+        """oneDNN's layer has a float32 cell beside bfloat16 rows, if it gets one."""
         hidden, cell = states
         options = (self.bias, 1, 0.0, self.training, False, False)
         output, hidden, after = torch.lstm(run, (hidden.to(run.dtype), cell), weights, *options)
@@ -146,22 +147,21 @@ class RNN(_Packed, nn.RNN):
 
 
 class Rounded(torch.autograd.Function):
-    """A weight's rounded copy for one run; gradients of all runs are summed in the weight's dtype.
+    """A weight's rounded copy for one run; autograd sums the gradients of all runs in float32.
 
-    With `weight.to(dtype)` before the runs the sums would be in bfloat16, whose eight bits lose
-    what a short run adds to a long one.
+    With one `weight.to(torch.bfloat16)` for all runs it would sum them in bfloat16, whose eight
+    bits lose what a short run adds to a long one; with one for each run there were many copies.
     """
 
     @staticmethod
     def forward(ctx, weight, rounded):
-        """The rounded copy, which all runs share."""
-        ctx.dtype = weight.dtype
+        """The copy, which all runs share."""
         return rounded.view_as(rounded)
 
     @staticmethod
     def backward(ctx, grad):
-        """To the weight alone."""
-        return grad.to(ctx.dtype), None
+        """That of the weight, in float32 as autograd converts it; none of the copy."""
+        return grad, None
 
 
 def onednn_has_bfloat16() -> bool:
