@@ -135,6 +135,7 @@ def test_extreme_lengths(kind, lengths):
 
 @pytest.mark.parametrize("given_states", [True, False])
 @pytest.mark.parametrize("low", [True, False])
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
 def test_projections(given_states, low):
     """In float32 under autocast, too, as oneDNN has none."""
     ours, parent = make_pair("lstm", 5, 6, 2, proj_size=3, bidirectional=True)
