@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Turn plain text into the transcripts that run_lm.py trains on: OUT/{train,val,test}/<name>.npy.
 
-    python make_data.py OUT --train BOOKS/train --val BOOKS/valid --test BOOKS/test     # a split by book
-    python make_data.py OUT --train a.train.txt --val a.valid.txt --test a.test.txt     # stories, split already
-    python make_data.py OUT --train stories.txt       # 90 : 5 : 5, every twentieth story to val and to test
-    python make_data.py OUT --sample                  # the stories embedded in this repository
+    python make_data.py OUT --train BOOKS/train --val BOOKS/valid --test BOOKS/test
+    python make_data.py OUT --train a.train.txt --val a.valid.txt --test a.test.txt
+    python make_data.py OUT --train stories.txt   # every twentieth story to val, and to test
+    python make_data.py OUT --sample              # the stories embedded in this repository
 
-A path is a UTF-8 file, or a folder of *.txt files. A file with `<|endoftext|>` lines holds stories; a tokenised
-corpus (*.tokens*) has one a line; any other file is a book, and no book or story is in two partitions. All
-becomes upper case, A-Z, space and apostrophe, in pieces of 60 to 260 characters that end with a sentence
-where they can. OUT/source.json says what they were made of.
+A path is a UTF-8 file, or a folder of *.txt files. A file with `<|endoftext|>` lines holds stories;
+a tokenised corpus (*.tokens*) has one a line; any other file is a book, and no book or story is in
+two partitions. All becomes upper case, A-Z, space and apostrophe, in pieces of 60 to 260 characters
+that end with a sentence where they can. OUT/source.json says what they were made of.
 """
 
 import argparse
@@ -17,31 +17,36 @@ import sys
 from pathlib import Path
 
 from hw4lib.data.npy_files import make_dataset, make_sample
-from hw4lib.errors import UserError
+from hw4lib.entry import guarded
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", metavar="OUT", type=Path, help="a folder that is not there yet")
+    paths = {"metavar": "PATH", "type": Path, "nargs": "+"}
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--train", metavar="PATH", type=Path, nargs="+", help="texts to train on")
+    source.add_argument("--train", **paths, help="texts to train on")
     source.add_argument("--sample", action="store_true", help="the embedded stories")
-    parser.add_argument("--val", metavar="PATH", type=Path, nargs="+", default=[], help="texts to validate on")
-    parser.add_argument("--test", metavar="PATH", type=Path, nargs="+", default=[], help="texts to test on")
+    parser.add_argument("--val", **paths, default=[], help="texts to validate on")
+    parser.add_argument("--test", **paths, default=[], help="texts to test on")
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0, or 2 for what the user can mend."""
-    args = parse(argv)
-    try:
-        record = make_sample(args.out) if args.sample else make_dataset(args.out, args.train, args.val, args.test)
-    except (UserError, OSError) as error:
-        print(f"make_data.py: error: {error}", file=sys.stderr)
-        return 2
+def make(args: argparse.Namespace) -> None:
+    """Write the transcripts and say how many they are."""
+    if args.sample:
+        record = make_sample(args.out)
+    else:
+        record = make_dataset(args.out, args.train, args.val, args.test)
     for part, counts in record["partitions"].items():
-        print(f"{args.out / part}: {counts['pieces']:,} pieces, {counts['characters']:,} characters")
-    return 0
+        sizes = f"{counts['pieces']:,} pieces, {counts['characters']:,} characters"
+        print(f"{args.out / part}: {sizes}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return guarded("make_data.py", lambda: make(parse(argv)), argv)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,15 @@
 """Train, evaluate and use the transformer language model.
 
     python run_lm.py train                                   # what config.yaml says, into expts/lm/
-    python run_lm.py train --run small --epochs 4 --set tokenization.token_type=1k --set data.batch_size=64
+    python run_lm.py train --run small --epochs 4 --set tokenization.token_type=1k
     python run_lm.py train --resume                          # go on with what was stopped
-    python run_lm.py evaluate                                # perplexities on the test split, generated text
+    python run_lm.py evaluate                                # on the test split; generated text
     python run_lm.py generate --prompt "THE OLD MAN" --method sample --top-k 10
-    python run_lm.py handin                                  # handin.tar: mytorch/ and three files of results
+    python run_lm.py handin                                  # handin.tar: mytorch/ and results
 
-Data is a folder with train/, val/ and test/ of .npy transcripts, which make_data.py makes of any text. It is that of
---data, else `data.root` of the configuration, else the stories that are embedded in this repository.
+Data is a folder with train/, val/ and test/ of .npy transcripts, which make_data.py makes of any
+text. It is that of --data, else `data.root` of the configuration, else the stories that are
+embedded in this repository.
 """
 
 import argparse
@@ -18,13 +19,12 @@ import hashlib
 import io
 import os
 import random
-import shlex
 import signal
 import sys
 import tarfile
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -36,34 +36,45 @@ try:
     from hw4lib.data import H4Tokenizer, LMDataset
     from hw4lib.data.length_order import LengthOrder
     from hw4lib.data.npy_files import RECORD, make_sample
-    from hw4lib.errors import UserError
+    from hw4lib.entry import guarded
+    from hw4lib.errors import Stopped, UserError
     from hw4lib.files import atomic_write, write_json
     from hw4lib.model import DecoderOnlyTransformer
-    from hw4lib.trainers import LMTrainer, Stopped
+    from hw4lib.trainers import LMTrainer
     from hw4lib.trainers.base_trainer import read_checkpoint
     from hw4lib.trainers.lm_trainer import GENERATION
     from hw4lib.utils import create_optimizer, create_scheduler
     from torch.utils.data import DataLoader
+except KeyboardInterrupt:  # Ctrl-C in the seconds that this takes
+    raise SystemExit(130) from None
 except ModuleNotFoundError as missing:
     raise SystemExit(
         f"run_lm.py: error: this Python has no {missing.name}; pip install -r requirements-dev.txt"
     ) from None
 
 PARTITIONS = ("train", "val", "test")
-SAMPLE_NOTE = "note: on the embedded sample, as there is no other data: its text is from a small grammar, and easy"
+SAMPLE_NOTE = (
+    "note: on the embedded sample, as there is no other data: its text is from a small grammar, "
+    "and easy"
+)
 
 
 # ---- Data and model
 
 
 def find_data(args: argparse.Namespace, config: dict) -> str:
-    """Set `data.root` to where the data is; returns what is to be said of it, which is mostly nothing."""
-    data, default = config["data"], load_config()["data"]["root"]
+    """Set `data.root` to where the data is.
+
+    Returns what is to be said of it, which is mostly nothing.
+    """
+    data = config["data"]
+    default = load_config()["data"]["root"]
     data["root"] = str(args.data or locate(data["root"]))
     if Path(data["root"]).is_dir():
         return ""
     if args.data or data["root"] != str(locate(default)):
-        raise UserError(f"{data['root']}: no such folder of data; correct it, or make it with make_data.py")
+        why = "no such folder of data; correct it, or make it with make_data.py"
+        raise UserError(f"{data['root']}: {why}")
     root = HERE / "build" / "sample"
     if not root.exists():
         root.parent.mkdir(exist_ok=True)
@@ -73,50 +84,64 @@ def find_data(args: argparse.Namespace, config: dict) -> str:
 
 
 def locate(path: str) -> Path:
-    """A path of the configuration: as it is if it is there from the current folder, else beside this file."""
+    """A path of the configuration: from the current folder if it is there, else from here."""
     return Path(path) if Path(path).exists() else HERE / path
 
 
 def make_tokenizer(config: dict) -> H4Tokenizer:
     """The tokenizer that the configuration names."""
-    names = config["tokenization"]["token_map"]
-    return H4Tokenizer({t: str(locate(p)) for t, p in names.items()}, config["tokenization"]["token_type"], False)
+    settings = config["tokenization"]
+    token_map = {name: str(locate(path)) for name, path in settings["token_map"].items()}
+    return H4Tokenizer(token_map, settings["token_type"], validate=False)
 
 
 def tokenizer_digest(config: dict) -> str:
     """The SHA-256 of the tokenizer's file."""
-    names = config["tokenization"]["token_map"]
-    return hashlib.sha256(locate(names[config["tokenization"]["token_type"]]).read_bytes()).hexdigest()
+    settings = config["tokenization"]
+    path = locate(settings["token_map"][settings["token_type"]])
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def make_loader(config: dict, tokenizer: H4Tokenizer, partition: str, device: str) -> DataLoader:
-    """Batches of a partition (train, val or test), each of similar length; in random order for train."""
+    """Batches of a partition (train, val or test), each of similar length.
+
+    In random order for train.
+    """
     data = config["data"]
     dataset = LMDataset(data[f"{partition}_partition"], data, tokenizer)
     lengths = [len(tokens) for tokens in dataset.transcripts_shifted]
+    order = LengthOrder(lengths, data["batch_size"], partition == "train")
     gpu = device == "cuda"
     return DataLoader(
-        dataset, batch_size=data["batch_size"], sampler=LengthOrder(lengths, data["batch_size"], partition == "train"),
-        collate_fn=dataset.collate_fn, pin_memory=gpu, num_workers=data["NUM_WORKERS"] if gpu else 0,
-    )  # fmt: skip
+        dataset, batch_size=data["batch_size"], sampler=order, collate_fn=dataset.collate_fn,
+        pin_memory=gpu, num_workers=data["NUM_WORKERS"] if gpu else 0,
+    )
 
 
 def describe_data(loader: DataLoader) -> dict:
-    """Which transcripts a loader has: their folder, counts, a digest, and what they were made of if that is known."""
-    dataset, digest = loader.dataset, hashlib.sha256()
+    """Which transcripts a loader has: folder, counts, digest, what they are made of if known."""
+    dataset = loader.dataset
+    folder = Path(dataset.text_dir)
+    digest = hashlib.sha256()
     for name in dataset.text_files:
-        digest.update(name.encode() + b"\0" + (Path(dataset.text_dir) / name).read_bytes())
-    record = Path(dataset.text_dir).parent / RECORD
-    sources = yaml.safe_load(record.read_text(encoding="utf-8")).get("sources", {}) if record.is_file() else {}
+        digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
+    record = folder.parent / RECORD
+    sources = {}
+    if record.is_file():
+        sources = yaml.safe_load(record.read_text(encoding="utf-8")).get("sources", {})
     files = [source["file"] for source in sources.get(dataset.partition, sources.get("train", []))]
     return {
-        "folder": "/".join(Path(dataset.text_dir).parts[-2:]), "made_of": files, "transcripts": len(dataset),
-        "characters": dataset.total_chars, "tokens": dataset.total_tokens, "sha256": digest.hexdigest(),
-    }  # fmt: skip
+        "folder": "/".join(folder.parts[-2:]), "made_of": files, "transcripts": len(dataset),
+        "characters": dataset.total_chars, "tokens": dataset.total_tokens,
+        "sha256": digest.hexdigest(),
+    }
 
 
 def make_trainer(config: dict, tokenizer: H4Tokenizer, run: str, device: str) -> LMTrainer:
-    """A trainer with a new model of `config`, which must have `max_len` and `num_classes`; writes expts/<run>/."""
+    """A trainer with a new model of `config`, which must have `max_len` and `num_classes`.
+
+    Writes expts/<run>/.
+    """
     model = DecoderOnlyTransformer(**config["model"])
     root = Path("expts") / run
     root.mkdir(parents=True, exist_ok=True)
@@ -138,25 +163,33 @@ def train(args: argparse.Namespace) -> None:
     trainer, loaders, note = prepare(args)
     with stopping_on_signals(trainer):  # from the moment at which a person sees that it begins
         print_plan(trainer, loaders)
-        trainer.train(loaders["train"], loaders["val"], trainer.config["training"]["epochs"] - trainer.current_epoch)
+        epochs = trainer.config["training"]["epochs"] - trainer.current_epoch
+        trainer.train(loaders["train"], loaders["val"], epochs)
     trainer.cleanup()
-    print(f"best: {trainer.best_metric:.4f} nats per character on val, in {trainer.best_model_path}")
+    best = f"{trainer.best_metric:.4f} nats per character on val"
+    print(f"best: {best}, in {trainer.best_model_path}")
     if note:
         print(note)
 
 
 def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader], str]:
-    """All that `train` needs: a trainer, at its beginning or where its run stopped, loaders, and a note on the data."""
+    """All that `train` needs: a trainer, loaders, and a note on the data.
+
+    The trainer is at its beginning or where its run stopped.
+    """
     config = load_config(args.config, args.set)
     if args.epochs:
+        same = ("training.epochs", "scheduler.warmup.epochs", "scheduler.cosine.T_max")
         for setting in args.set or []:
-            if setting.startswith(("training.epochs", "scheduler.warmup.epochs", "scheduler.cosine.T_max")):
-                raise UserError(f"--epochs {args.epochs} --set {setting}: both set it; leave one of them out")
+            if setting.startswith(same):
+                why = "both set it; leave one of them out"
+                raise UserError(f"--epochs {args.epochs} --set {setting}: {why}")
         spread_epochs(config, args.epochs)
     last = checkpoint_path(args.run, "last-epoch")
     resume = args.resume or config["training"]["resume"]
     if last.exists() and not resume:
-        raise UserError(f"{last}: this run has a model; go on with it with --resume, or name another with --run")
+        how = "go on with it with --resume, or name another with --run"
+        raise UserError(f"{last}: this run has a model; {how}")
     torch.manual_seed(args.seed)
     random.seed(args.seed)
     note = find_data(args, config)
@@ -166,21 +199,28 @@ def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader],
     loaders = {name: make_loader(config, tokenizer, name, args.device) for name in PARTITIONS}
     config["model"]["max_len"] = max(loader.dataset.text_max_len for loader in loaders.values())
     config["model"]["num_classes"] = tokenizer.vocab_size
-    config["trained_on"] = {**describe_data(loaders["train"]), "val_sha256": describe_data(loaders["val"])["sha256"],
-                            "tokenizer_sha256": tokenizer_digest(config)}  # fmt: skip
+    config["trained_on"] = {
+        **describe_data(loaders["train"]), "val_sha256": describe_data(loaders["val"])["sha256"],
+        "tokenizer_sha256": tokenizer_digest(config),
+    }
     if resume and last.exists():
         check_same_run(config, whole_config(last), last)
     trainer = make_trainer(config, tokenizer, args.run, args.device)
     trainer.optimizer = create_optimizer(trainer.model, config["optimizer"])
     accumulate = config["training"]["gradient_accumulation_steps"]
-    trainer.scheduler = create_scheduler(trainer.optimizer, config["scheduler"], loaders["train"], accumulate)
+    trainer.scheduler = create_scheduler(
+        trainer.optimizer, config["scheduler"], loaders["train"], accumulate
+    )
     if resume and last.exists():
         load_whole(trainer, last.name)
     return trainer, loaders, note
 
 
 def spread_epochs(config: dict, epochs: int) -> None:
-    """Train for so many epochs, with a schedule of that length: a quarter of it warm-up, if any, the rest cosine."""
+    """Train for so many epochs, with a schedule of that length.
+
+    A quarter of it warm-up, if any, the rest cosine.
+    """
     config["training"]["epochs"] = epochs
     warmup = config["scheduler"]["warmup"]
     warmup["epochs"] = epochs / 4
@@ -190,21 +230,31 @@ def spread_epochs(config: dict, epochs: int) -> None:
 def whole_config(path: Path) -> dict:
     """The configuration in a checkpoint. UserError if it is not of this program."""
     config = read_checkpoint(path).get("config", {})
-    if lacking := {*load_config(), "trained_on"} - config.keys():
-        raise UserError(f"{path}: its configuration has no {min(lacking)}; it is not of run_lm.py, train anew")
+    lacking = {*load_config(), "trained_on"} - config.keys()
+    if lacking:
+        why = f"its configuration has no {min(lacking)}; it is not of run_lm.py, train anew"
+        raise UserError(f"{path}: {why}")
     return config
 
 
 def check_same_run(config: dict, before: dict, path: Path) -> None:
-    """UserError unless a run goes on with what it began with; how long it trains may change, and where data is."""
+    """UserError unless a run goes on with what it began with.
+
+    How long it trains may change, and where data is.
+    """
 
     def kept(c: dict) -> dict:
-        training = {"gradient_accumulation_steps": c["training"]["gradient_accumulation_steps"]}
-        return {**c, "Name": "", "training": training, "data": {**c["data"], "root": "", "NUM_WORKERS": 0},
-                "trained_on": {**c["trained_on"], "folder": "", "made_of": []}}  # fmt: skip
+        accumulate = "gradient_accumulation_steps"
+        return {
+            **c, "Name": "", "training": {accumulate: c["training"][accumulate]},
+            "data": {**c["data"], "root": "", "NUM_WORKERS": 0},
+            "trained_on": {**c["trained_on"], "folder": "", "made_of": []},
+        }
 
-    if difference := first_difference(kept(before), kept(config)):
-        raise UserError(f"{path}: the run began otherwise, {difference} now; resume it as it was, or name a new --run")
+    difference = first_difference(kept(before), kept(config))
+    if difference:
+        how = "resume it as it was, or name a new --run"
+        raise UserError(f"{path}: the run began otherwise, {difference} now; {how}")
 
 
 def load_whole(trainer: LMTrainer, filename: str) -> None:
@@ -226,12 +276,15 @@ def print_plan(trainer: LMTrainer, loaders: dict[str, DataLoader]) -> None:
         print(f"{name}: {len(data):,} transcripts, {tokens}")
     size = sum(p.numel() for p in trainer.model.parameters())
     precision = str(trainer.precision).removeprefix("torch.")
-    print(f"{size:,} parameters on {trainer.device} in {precision}, max_len {trainer.model.max_len}")
-    epochs, schedule = config["training"]["epochs"], config["scheduler"]
-    length = schedule["cosine"]["T_max"] + schedule["warmup"]["epochs"] * schedule["warmup"]["enabled"]
+    where = f"on {trainer.device} in {precision}"
+    print(f"{size:,} parameters {where}, max_len {trainer.model.max_len}")
+    epochs = config["training"]["epochs"]
+    schedule = config["scheduler"]
+    warmup = schedule["warmup"]
+    length = schedule["cosine"]["T_max"] + warmup["epochs"] * warmup["enabled"]
     if schedule["name"] == "cosine" and length != epochs:
-        print(f"note: the schedule is made for {length} epochs and the training for {epochs}; --epochs of a new run "
-              "sets both")
+        made = f"the schedule is made for {length} epochs and the training for {epochs}"
+        print(f"note: {made}; --epochs of a new run sets both")
     if trainer.current_epoch or trainer.progress:
         done = trainer.progress["batches"] if trainer.progress else 0
         print(f"going on after {trainer.current_epoch} epochs and {done} batches")
@@ -239,8 +292,12 @@ def print_plan(trainer: LMTrainer, loaders: dict[str, DataLoader]) -> None:
 
 @contextlib.contextmanager
 def stopping_on_signals(trainer: LMTrainer) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask the trainer to save and stop after this batch; a second one stops at once."""
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}  # all known before `ask` is called
+    """Ctrl-C and SIGTERM ask the trainer to save and stop after this batch.
+
+    A second one stops at once.
+    """
+    # All known before `ask` is called.
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     trainer.stop_requested = False  # as it may be from the time before, in a notebook
 
     def ask(number: int, frame) -> None:
@@ -268,12 +325,16 @@ def load_best(args: argparse.Namespace) -> LMTrainer:
     config = whole_config(path)
     config["training"]["use_wandb"] = False
     tokenizer = make_tokenizer(config)
+    name = tokenizer.token_type
     if tokenizer.vocab_size != config["model"]["num_classes"]:
-        raise UserError(f"{path}: made with {config['model']['num_classes']} tokens, but the tokenizer "
-                        f"{tokenizer.token_type} has {tokenizer.vocab_size} now; use the files that it was made with")
-    if (digest := tokenizer_digest(config)) != config["trained_on"].get("tokenizer_sha256", digest):
-        raise UserError(f"{path}: the tokenizer {tokenizer.token_type} is not that of its training; put its file back, "
-                        "or train anew")
+        raise UserError(
+            f"{path}: made with {config['model']['num_classes']} tokens, but the tokenizer {name} "
+            f"has {tokenizer.vocab_size} now; use the files that it was made with"
+        )
+    digest = tokenizer_digest(config)
+    if digest != config["trained_on"].get("tokenizer_sha256", digest):
+        why = f"the tokenizer {name} is not that of its training; put its file back, or train anew"
+        raise UserError(f"{path}: {why}")
     trainer = make_trainer(config, tokenizer, args.run, args.device)
     load_whole(trainer, trainer.best_model_path.name)
     return trainer
@@ -281,20 +342,31 @@ def load_best(args: argparse.Namespace) -> LMTrainer:
 
 def load_test(args: argparse.Namespace, trainer: LMTrainer) -> tuple[DataLoader, dict]:
     """The test split, and what is to be recorded of it and of the model beside the numbers."""
-    config, model = trainer.config, trainer.model
+    config = trainer.config
+    max_len = trainer.model.max_len
     if args.data:
         config["data"]["root"] = args.data
     loader = make_loader(config, trainer.tokenizer, "test", args.device)
     dataset = loader.dataset
-    if dataset.text_max_len > model.max_len:
+    if dataset.text_max_len > max_len:
         longest = max(range(len(dataset)), key=lambda i: len(dataset.transcripts_shifted[i]))
-        raise UserError(f"{Path(dataset.text_dir) / dataset.text_files[longest]}: {dataset.text_max_len} tokens with "
-                        f"SOS, but the model's max_len is {model.max_len}; cut it, or train with it in the data")
+        raise UserError(
+            f"{Path(dataset.text_dir) / dataset.text_files[longest]}: {dataset.text_max_len} "
+            f"tokens with SOS, but the model's max_len is {max_len}; cut it, or train with it in "
+            "the data"
+        )
     if not trainer.training_history:
-        raise UserError(f"{trainer.best_model_path}: it has no training_history; it is not of run_lm.py, train anew")
+        why = "it has no training_history; it is not of run_lm.py, train anew"
+        raise UserError(f"{trainer.best_model_path}: {why}")
     best = min(trainer.training_history, key=lambda h: h["val"]["ce_loss_char"])
-    trained = {"run": args.run, "best_epoch": best["epoch"], "val_perplexity_char": best["val"]["perplexity_char"]}
-    return loader, {"test_data": describe_data(loader), "trained_on": config["trained_on"], "model": trained}
+    trained = {
+        "run": args.run, "best_epoch": best["epoch"],
+        "val_perplexity_char": best["val"]["perplexity_char"],
+    }
+    record = {
+        "test_data": describe_data(loader), "trained_on": config["trained_on"], "model": trained,
+    }
+    return loader, record
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -312,16 +384,20 @@ def evaluate(args: argparse.Namespace) -> None:
 def generate(args: argparse.Namespace) -> None:
     """Continue a prompt."""
     if args.method != "sample" and args.samples != 1:
-        raise UserError(f"--samples {args.samples}: --method {args.method} gives the same text each time; use sample")
+        why = f"--method {args.method} gives the same text each time; use sample"
+        raise UserError(f"--samples {args.samples}: {why}")
     if not 0 < args.top_p <= 1:
         raise UserError(f"--top-p {args.top_p}: give more than 0 and at most 1, which is no limit")
     trainer = load_best(args)
-    tokenizer, text = trainer.tokenizer, args.prompt.upper()
-    prompt = tokenizer.encode(text)
+    tokenizer = trainer.tokenizer
+    prompt = tokenizer.encode(args.prompt.upper())
     if not {tokenizer.pad_id, tokenizer.sos_id, tokenizer.eos_id}.isdisjoint(prompt):
         raise UserError("--prompt: it spells a special token, such as [EOS]; take it out")
     prompts = torch.tensor([[tokenizer.sos_id, *prompt]] * args.samples)
-    settings = {**GENERATION, "temperature": args.temperature, "repeat_penalty": args.repeat_penalty, "seed": args.seed}
+    settings = {
+        **GENERATION, "temperature": args.temperature, "repeat_penalty": args.repeat_penalty,
+        "seed": args.seed,
+    }
     if args.method == "beam":
         settings["beam_width"] = args.beam_width
     if args.method == "sample":
@@ -329,14 +405,16 @@ def generate(args: argparse.Namespace) -> None:
     sequences, scores = trainer.continue_prompts(prompts, settings)
     for sequence, score in zip(sequences, scores, strict=True):
         print(tokenizer.decode(sequence.tolist(), skip_special_tokens=True))
+        new = len(sequence) - prompts.shape[1]
         end = "EOS" if sequence[-1] == tokenizer.eos_id else "max_len"
-        print(f"-- {len(sequence) - prompts.shape[1]} tokens, ended by {end}, log-probability {score:.2f}")
+        print(f"-- {new} tokens, ended by {end}, log-probability {score:.2f}")
 
 
 def handin(args: argparse.Namespace) -> None:
     """Evaluate the best model and pack what is handed in."""
     if not args.out.parent.is_dir():
-        raise UserError(f"--out {args.out}: there is no folder {args.out.parent}; make it, or choose another")
+        why = f"there is no folder {args.out.parent}; make it, or choose another"
+        raise UserError(f"--out {args.out}: {why}")
     trainer = load_best(args)
     loader, record = load_test(args, trainer)
     metrics, _ = trainer._validate_epoch(loader)
@@ -345,17 +423,22 @@ def handin(args: argparse.Namespace) -> None:
         write_json(Path(folder) / "test_metrics.json", {**metrics, **record})
         write_json(Path(folder) / "test_generated_results.json", texts)
         shown = {path.name: path for path in Path(folder).iterdir()}
-        shown |= {"model_arch.txt": trainer.expt_root / "model_arch.txt", "mytorch": HERE / "mytorch"}
+        shown["model_arch.txt"] = trainer.expt_root / "model_arch.txt"
+        shown["mytorch"] = HERE / "mytorch"
         packed = pack("handin", shown)
     atomic_write(args.out, lambda file: file.write(packed))
-    print(f"{args.out}: perplexity_char {metrics['perplexity_char']:.4f} on {record['test_data']['folder']}, "
-          f"{len(texts)} generated texts, mytorch/")
-    if metrics["perplexity_char"] > 3.5:
+    perplexity = metrics["perplexity_char"]
+    measured = f"perplexity_char {perplexity:.4f} on {record['test_data']['folder']}"
+    print(f"{args.out}: {measured}, {len(texts)} generated texts, mytorch/")
+    if perplexity > 3.5:
         print("note: the course asks for 3.5 or less")
 
 
 def pack(top: str, paths: dict[str, Path]) -> bytes:
-    """An uncompressed tar with the given files and folders in the folder `top`, without what Python and macOS leave."""
+    """An uncompressed tar with the given files and folders in the folder `top`.
+
+    What Python and macOS leave in folders is not packed.
+    """
 
     def keep(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         litter = (".DS_Store", "__pycache__", ".pyc")
@@ -372,45 +455,63 @@ def pack(top: str, paths: dict[str, Path]) -> bytes:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(run, *options: tuple[str, dict]) -> None:
-        p = commands.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
-        p.set_defaults(command=run)
+    def command(run) -> Callable:
+        """A command, with the flags of all commands; returns the function that adds others."""
+        doc = run.__doc__
+        command_parser = commands.add_parser(run.__name__, help=doc, description=doc)
+        command_parser.set_defaults(command=run)
+        add = command_parser.add_argument
         what = "its files are in expts/NAME (default: lm)"
-        p.add_argument("--run", type=run_name, default="lm", metavar="NAME", help=what)
+        add("--run", type=run_name, default="lm", metavar="NAME", help=what)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        p.add_argument("--device", choices=("cpu", "cuda"), default=device, help=f"(default here: {device})")
-        for name, settings in options:
-            default = settings.get("default")
-            shown = f" (default: {default})" if isinstance(default, (int, float)) and "action" not in settings else ""
-            p.add_argument(name, **{**settings, "help": settings["help"] + shown})
+        what = "(default here: %(default)s)"
+        add("--device", choices=("cpu", "cuda"), default=device, help=what)
+        if run is not generate:
+            add("--data", metavar="DIR", help="the folder with train/, val/ and test/")
+        return add
 
-    data = ("--data", {"metavar": "DIR", "help": "the folder with train/, val/ and test/"})
-    command(
-        train, data,
-        ("--config", {"default": SHIPPED, "metavar": "FILE", "help": "(default: config.yaml beside this file)"}),
-        ("--set", {"metavar": "KEY=VALUE", "action": "append", "help": "replace one, as in model.num_layers=6"}),
-        ("--epochs", {"type": positive, "metavar": "N", "help": "epochs, with a cosine to match: 1/4 warm-up"}),
-        ("--resume", {"action": "store_true", "help": "go on with a run, exactly as if it had never been stopped"}),
-        ("--seed", {"type": seed, "default": 0, "help": "of the random numbers of training"}),
-    )  # fmt: skip
-    command(evaluate, data)
-    command(
-        generate,
-        ("--prompt", {"metavar": "TEXT", "default": "", "help": "the beginning, A to Z and ' (default: none)"}),
-        ("--method", {"choices": ("greedy", "beam", "sample"), "default": "greedy", "help": "(default: greedy)"}),
-        ("--temperature", {"type": float, "default": 1.0, "help": "below 1 the probable is more probable"}),
-        ("--repeat-penalty", {"type": float, "default": 1.0, "help": "above 1 less repetition; not for sample"}),
-        ("--beam-width", {"type": positive, "default": 10, "help": "for beam"}),
-        ("--top-k", {"type": int, "default": 0, "help": "for sample: draw from the k best, 0 for all"}),
-        ("--top-p", {"type": float, "default": 1.0, "help": "for sample: draw from the best that sum to this"}),
-        ("--samples", {"type": positive, "default": 1, "help": "for sample: how many texts"}),
-        ("--seed", {"type": seed, "default": 0, "help": "of what is drawn"}),
-    )  # fmt: skip
-    out = {"type": Path, "metavar": "FILE", "default": Path("handin.tar"), "help": "(default: handin.tar)"}
-    command(handin, data, ("--out", out))
+    add = command(train)
+    what = "(default: config.yaml beside this file)"
+    add("--config", default=SHIPPED, metavar="FILE", help=what)
+    what = "replace one, as in model.num_layers=6"
+    add("--set", metavar="KEY=VALUE", action="append", help=what)
+    what = "epochs, with a cosine to match: 1/4 warm-up"
+    add("--epochs", type=positive, metavar="N", help=what)
+    what = "go on with a run, exactly as if it had never been stopped"
+    add("--resume", action="store_true", help=what)
+    what = "of the random numbers of training (default: %(default)s)"
+    add("--seed", type=seed, default=0, help=what)
+
+    command(evaluate)
+
+    add = command(generate)
+    what = "the beginning, A to Z and ' (default: none)"
+    add("--prompt", metavar="TEXT", default="", help=what)
+    methods = ("greedy", "beam", "sample")
+    add("--method", choices=methods, default="greedy", help="(default: greedy)")
+    what = "below 1 the probable is more probable (default: %(default)s)"
+    add("--temperature", type=float, default=1.0, help=what)
+    what = "above 1 less repetition; not for sample (default: %(default)s)"
+    add("--repeat-penalty", type=float, default=1.0, help=what)
+    what = "for beam (default: %(default)s)"
+    add("--beam-width", type=positive, default=10, help=what)
+    what = "for sample: draw from the k best, 0 for all (default: %(default)s)"
+    add("--top-k", type=int, default=0, help=what)
+    what = "for sample: draw from the best that sum to this (default: %(default)s)"
+    add("--top-p", type=float, default=1.0, help=what)
+    what = "for sample: how many texts (default: %(default)s)"
+    add("--samples", type=positive, default=1, help=what)
+    what = "of what is drawn (default: %(default)s)"
+    add("--seed", type=seed, default=0, help=what)
+
+    add = command(handin)
+    what = "(default: %(default)s)"
+    add("--out", type=Path, metavar="FILE", default=Path("handin.tar"), help=what)
     return parser.parse_args(argv)
 
 
@@ -435,28 +536,19 @@ def seed(text: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0; 2 for what the user can mend; 1 for a failing machine; 130 or 143 when told to stop."""
-    # Large pages from Linux, read when the first tensors are made: fresh memory costs a fraction of the time.
+    """Run a command; returns the exit status of `guarded`."""
+    # Large pages from Linux, read when the first tensors are made: fresh memory costs a fraction of
+    # the time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    args = parse_args(argv)
-    try:
+
+    def run() -> None:
+        args = parse_args(argv)
         if args.device == "cuda" and not torch.cuda.is_available():
             raise UserError("--device cuda: PyTorch finds no GPU here; use cpu")
         args.command(args)
-        return 0
-    except (UserError, FileNotFoundError) as error:
-        print(f"run_lm.py: error: {error}", file=sys.stderr)
-        return 2
-    except Stopped as stopped:
-        again = shlex.join(sys.argv[1:] if argv is None else argv).replace(" --resume", "")
-        print(f"\nrun_lm.py: stopped and saved; go on with: run_lm.py {again} --resume", file=sys.stderr)
-        return 128 + stopped.args[0]
-    except KeyboardInterrupt:
-        print("\nrun_lm.py: interrupted", file=sys.stderr)
-        return 130
-    except OSError as error:  # a full disk, say
-        print(f"run_lm.py: error: {error}", file=sys.stderr)
-        return 1
+
+    smaller = "make data.batch_size, model.d_model or model.num_layers smaller"
+    return guarded("run_lm.py", run, argv, smaller)
 
 
 if __name__ == "__main__":

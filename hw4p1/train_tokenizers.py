@@ -3,10 +3,10 @@
 
     python train_tokenizers.py --train BOOKS/train STORIES/tinystories.train.txt [-o FOLDER]
 
-writes tokenizer_{char,1000,5000,10000}.json and trained_on.json, which records the digest of the text. The same
-text gives the same files. The characters need no training: their order is that of the course's file, about
-that of their frequency in English. The others are byte-pair encodings (Sennrich et al. 2016), trained on the
-pieces that make_data.py makes of the texts.
+writes tokenizer_{char,1000,5000,10000}.json and trained_on.json, which records the digest of the
+text. The same text gives the same files. The characters need no training: their order is that of
+the course's file, about that of their frequency in English. The others are byte-pair encodings
+(Sennrich et al. 2016), trained on the pieces that make_data.py makes of the texts.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import tokenizers
 from hw4lib.data.npy_files import read_sources
 from hw4lib.data.text import pieces
 from hw4lib.data.tokenizer import SPECIAL_TOKENS
+from hw4lib.entry import guarded
 from hw4lib.errors import UserError
 from hw4lib.files import atomic_write, write_json
 from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
@@ -40,16 +41,23 @@ def char_tokenizer() -> Tokenizer:
 
 
 def bpe_tokenizer(texts: list[str], size: int) -> Tokenizer:
-    """A byte-pair encoding with `size` tokens: 6 special ones, 29 characters, and merges learned from the texts."""
+    """A byte-pair encoding with `size` tokens.
+
+    6 special ones, 29 characters, and merges learned from the texts.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=list(SPECIAL_TOKENS), initial_alphabet=[*LETTERS, *BYTE_LEVEL.values()],
+        vocab_size=size, special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=[*LETTERS, *BYTE_LEVEL.values()],
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
     if tokenizer.get_vocab_size() < size:
-        raise UserError(f"the text has words for {tokenizer.get_vocab_size()} tokens, not {size}; give more of it")
+        raise UserError(
+            f"the text has words for {tokenizer.get_vocab_size()} tokens, not {size}; give more of "
+            "it"
+        )
     return tokenizer
 
 
@@ -61,8 +69,12 @@ def save(tokenizer: Tokenizer, path: Path) -> None:
 def train(paths: list[Path], folder: Path) -> None:
     """Make all four tokenizers and the record."""
     units, files = read_sources(paths)
-    texts = [piece for _, text in tqdm(units, desc="reading", disable=None) for piece in pieces(text)]
-    made = {"char": char_tokenizer()} | {str(size): bpe_tokenizer(texts, size) for size in BPE_SIZES}
+    texts = [
+        piece for _, text in tqdm(units, desc="reading", disable=None) for piece in pieces(text)
+    ]
+    made = {"char": char_tokenizer()} | {
+        str(size): bpe_tokenizer(texts, size) for size in BPE_SIZES
+    }
     folder.mkdir(parents=True, exist_ok=True)
     for name, tokenizer in made.items():
         save(tokenizer, folder / f"tokenizer_{name}.json")
@@ -81,18 +93,24 @@ def digest(texts: list[str]) -> str:
     return hashlib.sha256("".join(f"{text}\n" for text in texts).encode()).hexdigest()
 
 
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    what = "as for make_data.py"
+    add("--train", metavar="PATH", type=Path, nargs="+", required=True, help=what)
+    what = "default: hw4lib/data/tokenizer_jsons"
+    add("-o", metavar="FOLDER", type=Path, default=FOLDER, help=what)
+    return parser.parse_args(argv)
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0, or 2 for what the user can mend."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", metavar="PATH", type=Path, nargs="+", required=True, help="as for make_data.py")
-    parser.add_argument("-o", metavar="FOLDER", type=Path, default=FOLDER, help="default: hw4lib/data/tokenizer_jsons")
-    args = parser.parse_args(argv)
-    try:
+    def run() -> None:
+        args = parse(argv)
         train(args.train, args.o)
-    except (UserError, OSError) as error:
-        print(f"train_tokenizers.py: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return guarded("train_tokenizers.py", run, argv)
 
 
 if __name__ == "__main__":

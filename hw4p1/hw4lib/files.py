@@ -1,4 +1,4 @@
-"""Files that hold the old content or the new one, whole, whatever happens while they are written."""
+"""Files that hold the old content or the new one, whole, whatever happens in between."""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""The layers of attention in NumPy alone: what PyTorch's modules do, forward and backward, in a few lines each."""
+"""The layers of attention in NumPy alone.
+
+What PyTorch's modules do, forward and backward, in a few lines each.
+"""
 
 from .nn import Linear, MultiHeadAttention, ScaledDotProductAttention, Softmax
 

@@ -1,4 +1,6 @@
-"""A second device where there is no GPU: its tensors compute on the CPU, but refuse to meet those of the CPU.
+"""A second device where there is no GPU.
+
+Its tensors compute on the CPU, but refuse to meet those of the CPU.
 
     with other_device():
         x = torch.ones(2, device=OTHER)
@@ -14,8 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 OTHER = torch.device("lazy")  # a name that torch knows, takes gradients on, and has nothing behind
-COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}  # what may go between devices
-TAKES_CPU_INDICES = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default}  # so does a GPU
+# What may go between devices.
+COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}
+# So does a GPU.
+TAKES_CPU_INDICES = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default}
 
 
 class OtherTensor(torch.Tensor):
@@ -24,7 +28,8 @@ class OtherTensor(torch.Tensor):
     @staticmethod
     def __new__(cls, inner: torch.Tensor):
         return torch.Tensor._make_wrapper_subclass(
-            cls, inner.shape, inner.stride(), inner.storage_offset(), dtype=inner.dtype, device=OTHER
+            cls, inner.shape, inner.stride(), inner.storage_offset(), dtype=inner.dtype,
+            device=OTHER
         )
 
     def __init__(self, inner: torch.Tensor):
@@ -39,7 +44,8 @@ class OtherTensor(torch.Tensor):
     def __repr__(self, **kwargs):
         return f"OtherTensor({self.inner})"
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # operations are seen below, and no functions
+    # Operations are seen below, and no functions.
+    __torch_function__ = torch._C._disabled_torch_function_impl
 
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
@@ -71,12 +77,17 @@ class FromLists(TorchFunctionMode):
 
 
 def compute(function, args: tuple, kwargs: dict):
-    """The function's results, on the device that they belong to. RuntimeError if its tensors are of two devices."""
+    """The function's results, on the device that they belong to.
+
+    RuntimeError if its tensors are of two devices.
+    """
     given, structure = tree_flatten((args, kwargs))
     others = [x for x in given if isinstance(x, OtherTensor)]
     if others:
         refuse_a_mixture(function, given, isinstance(args[0], OtherTensor))
-    args, kwargs = tree_unflatten([x.inner if isinstance(x, OtherTensor) else x for x in given], structure)
+    args, kwargs = tree_unflatten(
+        [x.inner if isinstance(x, OtherTensor) else x for x in given], structure
+    )
     target = kwargs.get("device")
     there = bool(others) if target is None else torch.device(target) == OTHER
     if there and target is not None:
@@ -84,18 +95,27 @@ def compute(function, args: tuple, kwargs: dict):
     results = function(*args, **kwargs)
     if function is torch.ops.aten.copy_.default:
         there = isinstance(given[0], OtherTensor)
-    known = {id(x.inner): x for x in others}  # what changes a tensor in its place gives that tensor back
+    # What changes a tensor in its place gives that tensor back.
+    known = {id(x.inner): x for x in others}
 
     @torch.inference_mode(False)  # else torch misses what it keeps of a tensor beside its content
     def place(result):
-        return (known[id(result)] if id(result) in known else OtherTensor(result)) if there else result
+        if there:
+            return known[id(result)] if id(result) in known else OtherTensor(result)
+        return result
 
     return tree_map_only(torch.Tensor, place, results)
 
 
 def refuse_a_mixture(function, given: list, first_is_other: bool) -> None:
-    """RuntimeError if there are tensors of the CPU among `given`, but for numbers, which have no dimension."""
+    """RuntimeError if there are tensors of the CPU among `given`.
+
+    Numbers, which have no dimension, may be.
+    """
     allowed = function in COPIES or (function in TAKES_CPU_INDICES and first_is_other)
-    ours = [x for x in given if isinstance(x, torch.Tensor) and not isinstance(x, OtherTensor) and x.dim() > 0]
+    ours = [
+        x for x in given
+        if isinstance(x, torch.Tensor) and not isinstance(x, OtherTensor) and x.dim() > 0
+    ]
     if ours and not allowed:
         raise RuntimeError(f"Expected all tensors to be on the same device: {function}")

@@ -17,7 +17,9 @@ def make(write_transcripts, tokenizers):
 
     def make(texts: list[str], subset: float = 1.0, token_type: str = "char") -> LMDataset:
         root = write_transcripts(texts)
-        return LMDataset("train", {"root": str(root), "subset": subset, "batch_size": 3}, tokenizers[token_type])
+        return LMDataset(
+            "train", {"root": str(root), "subset": subset, "batch_size": 3}, tokenizers[token_type]
+        )
 
     return make
 
@@ -31,7 +33,8 @@ def test_pairs_and_statistics(make, tokenizers, tmp_path, token_type):
     dataset, tokenizer = make(TEXTS, token_type=token_type), tokenizers[token_type]
     tokens = [tokenizer.encode(text) for text in TEXTS]
     assert isinstance(dataset, torch.utils.data.Dataset)
-    assert dataset.partition == "train" and dataset.tokenizer is tokenizer and dataset.config["batch_size"] == 3
+    assert dataset.partition == "train" and dataset.tokenizer is tokenizer
+    assert dataset.config["batch_size"] == 3
     assert dataset.text_dir == str(tmp_path / "train")
     assert dataset.text_files == ["0000.npy", "0001.npy", "0002.npy", "0003.npy"]
     assert (dataset.pad_token, dataset.sos_token, dataset.eos_token) == (0, 3, 4)
@@ -40,7 +43,8 @@ def test_pairs_and_statistics(make, tokenizers, tmp_path, token_type):
     assert dataset.total_chars == sum(map(len, TEXTS)) == 34
     assert dataset.total_tokens == sum(map(len, tokens))
     assert dataset.text_max_len == max(map(len, tokens)) + 1
-    assert dataset.avg_chars_per_token == dataset.get_avg_chars_per_token() == 34 / dataset.total_tokens
+    average = dataset.avg_chars_per_token
+    assert average == dataset.get_avg_chars_per_token() == 34 / dataset.total_tokens
     assert len(dataset) == dataset.length == 4
 
 
@@ -63,8 +67,12 @@ def test_a_subset_is_the_first_files_by_name(make, subset, count):
 def test_collate_pads_both_sides_on_the_right(make):
     dataset = make(TEXTS)
     shifted, golden, lengths = dataset.collate_fn([dataset[i] for i in (3, 0, 1)])
-    assert shifted.tolist() == [[3, 14, 10, 0, 0, 0, 0], [3, 9, 11, 6, 10, 21, 17], [3, 12, 8, 30, 14, 0, 0]]
-    assert golden.tolist() == [[14, 10, 4, 0, 0, 0, 0], [9, 11, 6, 10, 21, 17, 4], [12, 8, 30, 14, 4, 0, 0]]
+    assert shifted.tolist() == [
+        [3, 14, 10, 0, 0, 0, 0], [3, 9, 11, 6, 10, 21, 17], [3, 12, 8, 30, 14, 0, 0],
+    ]
+    assert golden.tolist() == [
+        [14, 10, 4, 0, 0, 0, 0], [9, 11, 6, 10, 21, 17, 4], [12, 8, 30, 14, 4, 0, 0],
+    ]
     assert isinstance(lengths, torch.LongTensor) and lengths.tolist() == [3, 7, 5]
     assert shifted.dtype == golden.dtype == torch.long
 
@@ -72,7 +80,10 @@ def test_collate_pads_both_sides_on_the_right(make):
 def test_a_dataloader_gives_every_transcript_once(make, capsys):
     dataset = make(TEXTS)
     loader = DataLoader(dataset, batch_size=3, shuffle=True, collate_fn=dataset.collate_fn)
-    rows = [row[:n].tolist() for shifted, _, lengths in loader for row, n in zip(shifted, lengths, strict=True)]
+    rows = [
+        row[:n].tolist() for shifted, _, lengths in loader
+        for row, n in zip(shifted, lengths, strict=True)
+    ]
     assert sorted(rows) == sorted(dataset.transcripts_shifted)
 
 
@@ -82,11 +93,15 @@ def test_verify_dataloader_prints_sizes(make, capsys):
     capsys.readouterr()
     assert verify_dataloader(loader) is None
     report = capsys.readouterr().out
-    for part in ("train", "2 batches of 3", "shifted (3, 23)", "golden (3, 23)", "lengths (3,)", "23 tokens", ": 1.00"):
+    for part in (
+        "train", "2 batches of 3", "shifted (3, 23)", "golden (3, 23)", "lengths (3,)", "23 tokens",
+        ": 1.00",
+    ):
         assert part in report
 
 
-# ---- Prompts --------------------------------------------------------------------------------------------------------
+# ---- Prompts
+# --------------------------------------------------------------------------------------------------
 
 
 def numbered(count: int) -> list[str]:
@@ -103,7 +118,9 @@ def test_a_seed_means_the_prompts_of_the_course(make, count, stream):
     prompts, originals = dataset.sample_prompts(10, 1, seed=11785)
     assert prompts.dtype == torch.long and prompts.shape == (10, 2)
     assert prompts.tolist() == [dataset.transcripts_shifted[i][:2] for i in stream]
-    assert [original.tolist() for original in originals] == [dataset.transcripts_golden[i] for i in stream]
+    assert [original.tolist() for original in originals] == [
+        dataset.transcripts_golden[i] for i in stream
+    ]
     assert all(isinstance(original, torch.LongTensor) for original in originals)
 
 
@@ -136,12 +153,14 @@ def test_too_few_prompts_are_announced(make, capsys):
     dataset = make(["AB"] * 100 + ["ABC"])
     prompts, originals = dataset.sample_prompts(60, 3, seed=0)
     assert 0 < len(prompts) == len(originals) < 60
-    assert f"warning: only {len(prompts)} of 60 prompts with 3 tokens found" in capsys.readouterr().out
+    warning = f"warning: only {len(prompts)} of 60 prompts with 3 tokens found"
+    assert warning in capsys.readouterr().out
     with pytest.raises(RuntimeError, match="no transcript with 4 tokens"):
         dataset.sample_prompts(3, 4, seed=0)
 
 
-# ---- Bad input ------------------------------------------------------------------------------------------------------
+# ---- Bad input
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_missing_partition(tmp_path, tokenizers):
@@ -162,8 +181,11 @@ def test_a_subset_of_no_file(make):
 
 @pytest.mark.parametrize("token_type", ["char", "1k"])
 @pytest.mark.parametrize(
-    ("text", "message"), [("An", "character 1 .*'n'"), ("CAFÉ", "character 3 .*'É'"), ("", "an empty transcript"),
-                          ("ONE[EOS]TWO", "it spells a special token"), ("[SOS]ONE", "it spells a special token")]
+    ("text", "message"),
+    [
+        ("An", "character 1 .*'n'"), ("CAFÉ", "character 3 .*'É'"), ("", "an empty transcript"),
+        ("ONE[EOS]TWO", "it spells a special token"), ("[SOS]ONE", "it spells a special token"),
+    ],
 )
 def test_a_transcript_that_cannot_be_used_is_named(make, token_type, text, message):
     with pytest.raises(UserError, match=f"0001\\.npy: .*{message}"):
@@ -184,7 +206,8 @@ def test_other_files_are_left_alone(make, tmp_path):
     assert len(make([])) == 4
 
 
-# ---- The course's data ----------------------------------------------------------------------------------------------
+# ---- The course's data
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -192,6 +215,8 @@ def test_other_files_are_left_alone(make, tmp_path):
     [("train", 267, 45259, 260), ("val", 7, 1284, 235), ("test", 7, 1255, 211)],
 )
 def test_the_subset_of_the_course(real_data, tokenizers, partition, count, chars, longest):
-    dataset = LMDataset(partition, {"root": real_data("hw4p1_data"), "subset": 1.0}, tokenizers["char"])
+    dataset = LMDataset(
+        partition, {"root": real_data("hw4p1_data"), "subset": 1.0}, tokenizers["char"]
+    )
     assert (len(dataset), dataset.total_chars, dataset.total_tokens) == (count, chars, chars)
     assert (dataset.text_max_len, dataset.avg_chars_per_token) == (longest, 1.0)

@@ -1,4 +1,7 @@
-"""Generation: against plain loops, exhaustive search, counted draws, and the model without a cache."""
+"""Generation.
+
+Against plain loops, exhaustive search, counted draws, and the model without a cache.
+"""
 
 import itertools
 import math
@@ -16,7 +19,10 @@ EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
 
 class Table:
-    """A score_fn whose scores depend on the last token and the length alone; it notes the shapes it is called with."""
+    """A score_fn whose scores depend on the last token and the length alone.
+
+    It notes the shapes it is called with.
+    """
 
     def __init__(self, seed: int, eos_bonus: float = 0.0):
         generator = torch.Generator().manual_seed(seed)
@@ -35,7 +41,10 @@ def make_generator(score_fn, max_length=8) -> SequenceGenerator:
 
 def penalised(logits: list[float], sequence: list[int], penalty: float) -> list[float]:
     """The repeat penalty of one sequence, by its definition."""
-    return [(z / penalty if z > 0 else z * penalty) if v in sequence else z for v, z in enumerate(logits)]
+    return [
+        (z / penalty if z > 0 else z * penalty) if v in sequence else z
+        for v, z in enumerate(logits)
+    ]
 
 
 def log_softmax(logits: list[float]) -> list[float]:
@@ -43,7 +52,9 @@ def log_softmax(logits: list[float]) -> list[float]:
     return [z - total for z in logits]
 
 
-def next_log_probs(table: Table, sequence: list[int], temperature: float, penalty: float) -> list[float]:
+def next_log_probs(
+    table: Table, sequence: list[int], temperature: float, penalty: float
+) -> list[float]:
     logits = table.scores[len(sequence), sequence[-1]].tolist()
     return log_softmax([z / temperature for z in penalised(logits, sequence, penalty)])
 
@@ -95,7 +106,9 @@ def test_greedy_stops_at_max_length_or_when_all_have_ended():
 
 
 @pytest.mark.parametrize("call", [
-    lambda g, x: g.generate_greedy(x), lambda g, x: g.generate_sample(x), lambda g, x: g.generate_beam(x, 2),
+    lambda g, x: g.generate_greedy(x),
+    lambda g, x: g.generate_sample(x),
+    lambda g, x: g.generate_beam(x, 2),
 ])  # fmt: skip
 def test_nothing_is_added_to_a_prompt_of_max_length(call):
     table, prompts = Table(0), ids(2, 8)
@@ -110,7 +123,9 @@ def test_nothing_is_added_to_a_prompt_of_max_length(call):
 def plain_beams(table, prompt, width, temperature, penalty, max_length):
     """Beam search of one prompt over lists of tokens; finished beams stay as they are."""
     beams = [(0.0, prompt)]
-    while len(max((tokens for _, tokens in beams), key=len)) < max_length and not all(EOS in t for _, t in beams):
+    while not all(EOS in tokens for _, tokens in beams):
+        if max(len(tokens) for _, tokens in beams) >= max_length:
+            break
         grown = []
         for score, tokens in beams:
             if EOS in tokens:
@@ -187,11 +202,14 @@ def test_more_beams_than_sequences():
 def test_samples_are_drawn_from_the_distribution():
     table, n = Table(1), 20_000
     torch.manual_seed(0)
-    sequences, scores = make_generator(table, 3).generate_sample(torch.full((n, 2), 7), temperature=1.5)
+    sequences, scores = make_generator(table, 3).generate_sample(
+        torch.full((n, 2), 7), temperature=1.5
+    )
     log_probs = torch.tensor(next_log_probs(table, [7, 7], 1.5, 1.0), dtype=torch.float64)
     counts = torch.bincount(sequences[:, 2], minlength=V)
     expected = n * log_probs.exp()
-    assert ((counts - expected) ** 2 / expected).sum() < 29.6  # chi-squared with 10 degrees of freedom: 1 in 1000
+    # Chi-squared with 10 degrees of freedom: 1 in 1000.
+    assert ((counts - expected) ** 2 / expected).sum() < 29.6
     assert_close(scores, log_probs[sequences[:, 2]])
 
 
@@ -204,7 +222,9 @@ def test_scores_of_samples_are_those_of_the_filtered_distribution_until_eos():
         tokens, total = cut(sequence), 0.0
         for end in range(2, len(tokens)):
             logits = table.scores[end, tokens[end - 1]]
-            total += generator._filter_logits(logits, 0.8, 4, 0.9).log_softmax(-1)[tokens[end]].item()
+            total += generator._filter_logits(
+                logits, 0.8, 4, 0.9
+            ).log_softmax(-1)[tokens[end]].item()
         assert score.item() == pytest.approx(total)
 
 
@@ -212,9 +232,12 @@ PROBABILITIES = torch.tensor([[0.15, 0.5, 0.25, 0.1]])  # at temperature 2: 0.20
 
 
 @pytest.mark.parametrize(("options", "kept"), [
-    ({}, [0, 1, 2, 3]), ({"top_k": 1}, [1]), ({"top_k": 3}, [0, 1, 2]), ({"top_k": 9}, [0, 1, 2, 3]),
-    ({"top_p": 1e-9}, [1]), ({"top_p": 0.49}, [1]), ({"top_p": 0.51}, [1, 2]), ({"top_p": 0.76}, [0, 1, 2]),
-    ({"top_p": 0.91}, [0, 1, 2, 3]), ({"top_k": 2, "top_p": 0.6}, [1]),  # of two they are 2/3 and 1/3
+    ({}, [0, 1, 2, 3]), ({"top_k": 1}, [1]), ({"top_k": 3}, [0, 1, 2]),
+    ({"top_k": 9}, [0, 1, 2, 3]),
+    ({"top_p": 1e-9}, [1]), ({"top_p": 0.49}, [1]), ({"top_p": 0.51}, [1, 2]),
+    ({"top_p": 0.76}, [0, 1, 2]),
+    # Of two they are 2/3 and 1/3.
+    ({"top_p": 0.91}, [0, 1, 2, 3]), ({"top_k": 2, "top_p": 0.6}, [1]),
     ({"temperature": 2.0, "top_p": 0.51}, [1, 2]), ({"temperature": 0.5, "top_p": 0.71}, [1]),
     ({"temperature": 2.0, "top_p": 0.70}, [0, 1, 2]), ({"temperature": 0.5, "top_p": 0.76}, [1, 2]),
 ])  # fmt: skip
@@ -252,18 +275,24 @@ def test_sampling_with_k_of_one_is_greedy():
 
 @given(st.integers(0, 50), st.sampled_from([0.5, 1.0, 1.7]), st.sampled_from([(), (3,)]))
 def test_repeat_penalty_is_its_definition(seed, penalty, beams):
-    logits = torch.randn(2, *beams, V, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    logits = torch.randn(
+        2, *beams, V, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     sequences, before = ids(2, *beams, 5, seed=seed), logits.clone()
     out = make_generator(None)._apply_repeat_penalty(logits, sequences, penalty)
     assert torch.equal(logits, before)  # the caller's logits are not touched
-    for row, sequence, got in zip(logits.view(-1, V), sequences.view(-1, 5), out.view(-1, V), strict=True):
+    for row, sequence, got in zip(
+        logits.view(-1, V), sequences.view(-1, 5), out.view(-1, V), strict=True
+    ):
         assert got.tolist() == pytest.approx(penalised(row.tolist(), sequence.tolist(), penalty))
 
 
 def test_sequences_are_cut_after_their_first_eos():
     batch = torch.tensor([[3, 6, EOS, 7, EOS], [3, 6, 7, 8, 9], [EOS, 6, 7, 8, 9]])
     generator = make_generator(None)
-    assert [s.tolist() for s in generator.post_process_sequence(batch, TOKENIZER)] == [[3, 6, 4], [3, 6, 7, 8, 9], [4]]
+    assert [s.tolist() for s in generator.post_process_sequence(batch, TOKENIZER)] == [
+        [3, 6, 4], [3, 6, 7, 8, 9], [4],
+    ]
     assert generator.post_process_sequence(batch[0], TOKENIZER).tolist() == [3, 6, 4]
 
 
@@ -301,15 +330,24 @@ class Counting(CachedScorer):
         model.score_after = note
 
 
-@given(st.lists(st.tuples(st.sampled_from(["grow", "shuffle", "branch", "new", "again", "shorter", "edit"]),
-                          st.integers(0, 10_000)), max_size=8))  # fmt: skip
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["grow", "shuffle", "branch", "new", "again", "shorter", "edit"]),
+            st.integers(0, 10_000),
+        ),
+        max_size=8,
+    )
+)
 def test_cached_scores_are_those_of_the_model(steps):
     model = make_model()
     scorer, x = CachedScorer(model), ids(3, 2)
     for step, seed in [("again", 0), *steps]:
         draw = torch.Generator().manual_seed(seed)
         if step in ("grow", "shuffle", "branch"):
-            rows = {"grow": torch.arange(len(x)), "shuffle": torch.randperm(len(x), generator=draw)}.get(step)
+            rows = {
+                "grow": torch.arange(len(x)), "shuffle": torch.randperm(len(x), generator=draw),
+            }.get(step)
             rows = torch.randint(len(x), (1 + seed % 5,), generator=draw) if rows is None else rows
             x = torch.cat([x[rows], ids(len(rows), 1 + seed % 2, seed=seed)], 1)[:, :16]
         elif step == "new":
@@ -337,9 +375,10 @@ def test_only_new_tokens_are_computed_and_equality_is_verified():
 
 
 WAYS = {
-    "greedy": lambda g, x: g.generate_greedy(x, 1.0, 1.2), "beam": lambda g, x: g.generate_beam(x, 5, 0.9, 1.2),
+    "greedy": lambda g, x: g.generate_greedy(x, 1.0, 1.2),
+    "beam": lambda g, x: g.generate_beam(x, 5, 0.9, 1.2),
     "sample": lambda g, x: g.generate_sample(x, 1.1, 6, 0.95),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -356,7 +395,10 @@ def test_text_and_beams_are_the_same_with_the_cache(way, dtype):
         assert_close(plain_scores, cached_scores, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [
+    "sample", pytest.param("greedy", marks=pytest.mark.thorough),
+    pytest.param("beam", marks=pytest.mark.thorough),
+])  # fmt: skip
 def test_text_and_beams_are_the_same_on_another_device(way, second_device):
     def generate(device, make_scorer):
         model = make_model(num_layers=3, max_len=20).to(device)
@@ -367,7 +409,9 @@ def test_text_and_beams_are_the_same_on_another_device(way, second_device):
 
     cached, cached_scores = generate(second_device, CachedScorer)
     # A GPU draws other samples than the CPU.
-    others = [second_device] if way == "sample" and second_device.type == "cuda" else [second_device, "cpu"]
+    others = [second_device]
+    if way != "sample" or second_device.type != "cuda":
+        others.append("cpu")
     for device in others:
         plain, plain_scores = generate(device, lambda model: model.score)
         assert torch.equal(plain, cached)

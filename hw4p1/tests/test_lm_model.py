@@ -43,7 +43,8 @@ def test_masks_are_their_definitions(lengths, more, dtype):
     pad = PadMask(batch, input_lengths=torch.tensor(lengths, dtype=dtype))
     assert pad.dtype == torch.bool and pad.tolist() == [[t >= n for t in range(T)] for n in lengths]
     causal = CausalMask(batch)
-    assert causal.dtype == torch.bool and causal.tolist() == [[j > i for j in range(T)] for i in range(T)]
+    assert causal.dtype == torch.bool
+    assert causal.tolist() == [[j > i for j in range(T)] for i in range(T)]
 
 
 @pytest.mark.parametrize("d", [1, 2, 6, 7])
@@ -53,7 +54,9 @@ def test_positions_are_sines_and_cosines(d):
     for t in range(20):
         for i in range(d):
             angle = t / 10000 ** ((i - i % 2) / d)
-            assert pe[0, t, i] == pytest.approx(math.cos(angle) if i % 2 else math.sin(angle), abs=1e-6)
+            assert pe[0, t, i] == pytest.approx(
+                math.cos(angle) if i % 2 else math.sin(angle), abs=1e-6
+            )
 
 
 def test_positions_are_a_buffer_and_are_added():
@@ -75,11 +78,15 @@ def test_a_sequence_over_max_len_is_an_error(T, start):
 
 def loop_norm(x, norm):
     """LayerNorm of one vector, by its formula."""
-    return (x - x.mean()) / torch.sqrt(((x - x.mean()) ** 2).mean() + norm.eps) * norm.weight + norm.bias
+    return (x - x.mean()) / torch.sqrt(
+        ((x - x.mean()) ** 2).mean() + norm.eps
+    ) * norm.weight + norm.bias
 
 
 def loop_attention(x, layer, visible):
-    """Self-attention of one sequence (T, E), a position and a head at a time: output (T, E), weights (T, T).
+    """Self-attention of one sequence (T, E), a position and a head at a time.
+
+    Output (T, E), weights (T, T).
 
     `visible(i, j)` says whether position i may look at position j.
     """
@@ -115,11 +122,18 @@ def loop_ffn(x, layer):
 def loop_logits(tokens, model):
     """What the model has to say of one sequence (T,) without padding, by plain loops: (T, V)."""
     pe = model.positional_encoding.pe[0]
-    x = torch.stack([model.target_embedding.weight[token] + pe[t] for t, token in enumerate(tokens)])
+    x = torch.stack(
+        [model.target_embedding.weight[token] + pe[t] for t, token in enumerate(tokens)]
+    )
     for layer in model.dec_layers:
         x, _ = loop_attention(x, layer.self_attn, lambda i, j: j <= i)
         x = loop_ffn(x, layer.ffn)
-    return torch.stack([model.final_linear.weight @ loop_norm(row, model.norm) + model.final_linear.bias for row in x])
+    return torch.stack(
+        [
+            model.final_linear.weight @ loop_norm(row, model.norm) + model.final_linear.bias
+            for row in x
+        ]
+    )
 
 
 def test_self_attention_is_its_plain_loops():
@@ -182,16 +196,21 @@ def test_dropout_acts_on_attention_weights_and_inside_the_feed_forward_network(f
 def test_the_layer_calls_attention_then_ffn_and_returns_what_ffn_gave():
     layer, calls = SelfAttentionDecoderLayer(8, 2, 12), []
     for name in ("self_attn", "self_attn.norm", "self_attn.mha", "ffn", "ffn.norm", "ffn.ffn"):
-        layer.get_submodule(name).register_forward_hook(lambda m, i, out, name=name: calls.append((name, out)))
+        layer.get_submodule(name).register_forward_hook(
+            lambda m, i, out, name=name: calls.append((name, out))
+        )
     out, weights = layer(torch.randn(2, 5, 8))
-    assert [name for name, _ in calls] == ["self_attn.norm", "self_attn.mha", "self_attn", "ffn.norm", "ffn.ffn", "ffn"]
+    assert [name for name, _ in calls] == [
+        "self_attn.norm", "self_attn.mha", "self_attn", "ffn.norm", "ffn.ffn", "ffn",
+    ]
     assert out is calls[-1][1] and weights is calls[2][1][1]
 
 
 def test_masks_of_numbers_are_added_to_the_scores():
     layer, x = make_model().dec_layers[0], torch.randn(2, 5, 8, dtype=torch.float64)
     pad, causal = torch.ones(2, 5, dtype=torch.float64), torch.ones(5, 5, dtype=torch.float64)
-    assert_close(layer(x, pad, causal)[0], layer(x)[0], **EXACT)  # the same number everywhere changes nothing
+    # The same number everywhere changes nothing.
+    assert_close(layer(x, pad, causal)[0], layer(x)[0], **EXACT)
 
 
 @pytest.mark.parametrize(("d_model", "heads"), [(10, 3), (8, 0), (4, 8)])
@@ -203,7 +222,9 @@ def test_heads_that_do_not_divide_the_model_are_an_error(d_model, heads):
 # ---- The transformer
 
 
-@pytest.mark.parametrize("options", [{}, {"weight_tying": True}, {"num_layers": 1, "num_heads": 1}, {"num_layers": 3}])
+@pytest.mark.parametrize(
+    "options", [{}, {"weight_tying": True}, {"num_layers": 1, "num_heads": 1}, {"num_layers": 3}]
+)
 @pytest.mark.parametrize("need_weights", [True, False])
 def test_logits_of_a_ragged_batch_are_those_of_plain_loops(options, need_weights):
     model = make_model(**options)
@@ -255,28 +276,43 @@ def test_modules_are_called_in_order_once_each():
     first = ["target_embedding", "positional_encoding", "dropout"]
     names = [*first, "dec_layers.0", "dec_layers.1", "norm", "final_linear"]
     for name in names:
-        model.get_submodule(name).register_forward_hook(lambda m, i, out, name=name: calls.append(name))
+        model.get_submodule(name).register_forward_hook(
+            lambda m, i, out, name=name: calls.append(name)
+        )
     model(ids(2, 5), torch.tensor([5, 2]))
     assert calls == names
 
 
 def test_parts_and_sizes_of_the_transformer():
     model = DecoderOnlyTransformer(2, 8, 2, 12, 0.3, 16, V, layer_drop_rate=0.2)
-    assert (model.max_len, model.num_classes, model.num_layers, model.layer_drop_rate) == (16, V, 2, 0.2)
+    assert (model.max_len, model.num_classes, model.num_layers) == (16, V, 2)
+    assert model.layer_drop_rate == 0.2
     assert model.target_embedding.padding_idx is None and model.dropout.p == 0.3
     names = set(model.state_dict())
-    assert {"positional_encoding.pe", "target_embedding.weight", "final_linear.bias", "norm.weight"} < names
-    layer = {name.removeprefix("dec_layers.1.") for name in names if name.startswith("dec_layers.1.")}
-    mha = {f"self_attn.mha.{n}" for n in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")}
+    assert {
+        "positional_encoding.pe", "target_embedding.weight", "final_linear.bias", "norm.weight",
+    } < names
+    layer = {
+        name.removeprefix("dec_layers.1.") for name in names if name.startswith("dec_layers.1.")
+    }
+    mha = {
+        f"self_attn.mha.{n}"
+        for n in ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
+    }
     ffn = {f"ffn.ffn.{n}" for n in ("0.weight", "0.bias", "3.weight", "3.bias")}
-    assert layer == mha | ffn | {f"{n}.norm.{p}" for n in ("self_attn", "ffn") for p in ("weight", "bias")}
+    assert layer == mha | ffn | {
+        f"{n}.norm.{p}" for n in ("self_attn", "ffn") for p in ("weight", "bias")
+    }
 
 
 @pytest.mark.parametrize(
     ("arguments", "options", "count"),
-    [((2, 256, 2, 1024, 0.0, 260, 35), {}, 1_597_987), ((2, 256, 2, 1024, 0.0, 260, 35), {"weight_tying": True},
-     1_589_027), ((6, 256, 4, 2048, 0.0, 192, 1000), {}, 8_403_944)],
-)  # fmt: skip
+    [
+        ((2, 256, 2, 1024, 0.0, 260, 35), {}, 1_597_987),
+        ((2, 256, 2, 1024, 0.0, 260, 35), {"weight_tying": True}, 1_589_027),
+        ((6, 256, 4, 2048, 0.0, 192, 1000), {}, 8_403_944),
+    ],
+)
 def test_number_of_parameters(arguments, options, count):
     with torch.device("meta"):
         model = DecoderOnlyTransformer(*arguments, **options)
@@ -332,7 +368,10 @@ def test_training_needs_lengths_and_scores_need_evaluation():
 def test_score_is_the_last_row_of_the_logits(B, L):
     model, prompts = make_model(), ids(B, L)
     assert_close(model.score(prompts), model(prompts)[0][:, -1], **EXACT)
-    assert_close(model.score(prompts), torch.stack([loop_logits(prompt, model)[-1] for prompt in prompts]), **EXACT)
+    assert_close(
+        model.score(prompts), torch.stack([loop_logits(prompt, model)[-1] for prompt in prompts]),
+        **EXACT,
+    )
 
 
 def test_too_long_for_the_model():

@@ -29,18 +29,23 @@ from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
 TEXTS = [
-    "THE CAT SAT ON THE MAT AND SLEPT", "A DOG", "IT'S LATE", "THE DOG SAT ON THE CAT AND THEN IT RAN AWAY", "OH",
+    "THE CAT SAT ON THE MAT AND SLEPT", "A DOG", "IT'S LATE",
+    "THE DOG SAT ON THE CAT AND THEN IT RAN AWAY", "OH",
     "ONE MAT IS NOT ENOUGH FOR A CAT", "THEY RAN", "SO THE CAT AND THE DOG SAT TOGETHER",
 ]  # fmt: skip
 # Steps of optimizers are replaced here, and torch then wonders about the order of steps.
 pytestmark = pytest.mark.filterwarnings("ignore:.*optimizer.step:UserWarning")
-KEYS = ["ce_loss_token", "ce_loss_char", "perplexity_token", "perplexity_char", "perplexity_char_exact"]
+KEYS = [
+    "ce_loss_token", "ce_loss_char", "perplexity_token", "perplexity_char", "perplexity_char_exact",
+]
 
 
 @pytest.fixture(scope="module")
 def tokenizers():
     names = load_config()["tokenization"]["token_map"]
-    return {t: H4Tokenizer({t: SHIPPED.parent / path}, t, validate=False) for t, path in names.items()}
+    return {
+        t: H4Tokenizer({t: SHIPPED.parent / path}, t, validate=False) for t, path in names.items()
+    }
 
 
 @pytest.fixture
@@ -53,11 +58,14 @@ def lab(tmp_path, monkeypatch, tokenizers):
             np.save(tmp_path / "data" / partition / f"{i}.npy", np.array(text))
 
     def loader(batch_size=3, token_type="char", partition="train", shuffle=False):
-        dataset = LMDataset(partition, {"root": str(tmp_path / "data"), "subset": 1.0}, tokenizers[token_type])
+        dataset = LMDataset(
+            partition, {"root": str(tmp_path / "data"), "subset": 1.0}, tokenizers[token_type]
+        )
         return DataLoader(dataset, batch_size, shuffle, collate_fn=dataset.collate_fn)
 
     def trainer(
-        run="run", token_type="char", dtype=torch.float64, optimizer=True, model=None, plots=False, device="cpu",
+        run="run", token_type="char", dtype=torch.float64, optimizer=True, model=None, plots=False,
+        device="cpu",
         **training,
     ):
         config = load_config()
@@ -66,8 +74,13 @@ def lab(tmp_path, monkeypatch, tokenizers):
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
         torch.manual_seed(1)
         options = model or {}
-        size = {"num_layers": 2, "d_model": 8, "num_heads": 2, "d_ff": 16, "dropout": 0.0, "max_len": 60}
-        net = DecoderOnlyTransformer(**{**size, **options}, num_classes=tokenizers[token_type].vocab_size).to(dtype)
+        size = {
+            "num_layers": 2, "d_model": 8, "num_heads": 2, "d_ff": 16, "dropout": 0.0,
+            "max_len": 60,
+        }
+        net = DecoderOnlyTransformer(
+            **{**size, **options}, num_classes=tokenizers[token_type].vocab_size
+        ).to(dtype)
         made = LMTrainer(net, tokenizers[token_type], config, run, tmp_path / "config.yaml", device)
         made.precision = torch.float32  # no autocast, so that results can be compared
         if not plots:  # which take most of the time
@@ -95,14 +108,18 @@ def nats_of(model, shifted: list[int], golden: list[int]) -> float:
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_metrics_are_their_definitions(lab, token_type, batch_size):
     trainer, loader = lab.trainer(token_type=token_type), lab.loader(batch_size, token_type)
-    trainer.criterion = nn.CrossEntropyLoss(ignore_index=0, label_smoothing=0.3)  # which evaluation does not use
+    # Which evaluation does not use.
+    trainer.criterion = nn.CrossEntropyLoss(ignore_index=0, label_smoothing=0.3)
     metrics, maps = trainer._validate_epoch(loader)
     data = loader.dataset
     pairs = list(zip(data.transcripts_shifted, data.transcripts_golden, strict=True))
     nats = sum(nats_of(trainer.model, *pair) for pair in pairs)
     targets, characters = sum(len(golden) for _, golden in pairs), sum(map(len, TEXTS))
     per_token, ratio = nats / targets, characters / (targets - len(TEXTS))
-    expected = [per_token, per_token / ratio, *map(math.exp, (per_token, per_token / ratio, nats / characters))]
+    expected = [
+        per_token, per_token / ratio,
+        *map(math.exp, (per_token, per_token / ratio, nats / characters)),
+    ]
     assert list(metrics) == KEYS and all(type(value) is float for value in metrics.values())
     assert list(metrics.values()) == pytest.approx(expected, rel=1e-6)
     assert list(maps) == ["layer1_dec_self", "layer2_dec_self"]
@@ -116,7 +133,9 @@ def test_training_reports_the_loss_before_each_step(lab):
     data = loader.dataset
     pairs = zip(data.transcripts_shifted, data.transcripts_golden, strict=True)
     nats = sum(nats_of(before.eval(), *pair) for pair in pairs)
-    assert metrics["ce_loss_token"] == pytest.approx(nats / sum(len(t) + 1 for t in TEXTS), rel=1e-6)
+    assert metrics["ce_loss_token"] == pytest.approx(
+        nats / sum(len(t) + 1 for t in TEXTS), rel=1e-6
+    )
     T = len(TEXTS[6]) + 1
     assert maps["layer1_dec_self"].shape == (1, T, T)
 
@@ -154,16 +173,22 @@ def plain_gradient(model, batches) -> list[torch.Tensor]:
     return [p.grad.clone() for p in model.parameters()]
 
 
-@pytest.mark.parametrize(("accumulate", "groups"), [(1, [1, 1, 1]), (2, [2, 1]), (3, [3]), (5, [3])])
+@pytest.mark.parametrize(
+    ("accumulate", "groups"), [(1, [1, 1, 1]), (2, [2, 1]), (3, [3]), (5, [3])]
+)
 def test_gradients_are_accumulated(lab, accumulate, groups):
     trainer, loader = lab.trainer(gradient_accumulation_steps=accumulate), lab.loader(3)
     seen = []
-    trainer.optimizer.step = lambda *a, **k: seen.append([p.grad.clone() for p in trainer.model.parameters()])
+    trainer.optimizer.step = lambda *a, **k: seen.append(
+        [p.grad.clone() for p in trainer.model.parameters()]
+    )
     trainer._train_epoch(loader)
     batches, start = list(loader), 0
     assert len(seen) == len(groups)
     for gradient, size in zip(seen, groups, strict=True):
-        for one, other in zip(gradient, plain_gradient(trainer.model, batches[start : start + size]), strict=True):
+        for one, other in zip(
+            gradient, plain_gradient(trainer.model, batches[start : start + size]), strict=True
+        ):
             assert_close(one, other, rtol=1e-5, atol=1e-7)
         start += size
     assert trainer.scheduler.last_epoch == len(groups)
@@ -183,7 +208,9 @@ def test_padding_changes_no_gradient(lab):
 
 def test_batches_have_few_lengths_and_none_over_max_len(lab):
     trainer, widths = lab.trainer(model={"max_len": 42}), []
-    trainer.model.target_embedding.register_forward_hook(lambda m, i, out: widths.append(out.shape[1]))
+    trainer.model.target_embedding.register_forward_hook(
+        lambda m, i, out: widths.append(out.shape[1])
+    )
     trainer.model.train()
     for T in (1, 8, 9, 31, 41, 42):
         trainer._backward(torch.full((2, T), 7), torch.full((2, T), 7), torch.full((2,), T), 1)
@@ -202,7 +229,9 @@ def test_a_plateau_schedule_is_stepped_once_an_epoch_with_the_loss_on_val(lab):
 def test_a_skipped_step_of_a_scaler_does_not_move_the_schedule(lab):
     trainer = lab.trainer()
     scales = iter([4.0, 2.0, 2.0, 2.0])  # the first step overflows
-    trainer.scaler = SimpleNamespace(get_scale=lambda: next(scales), step=lambda o: None, update=lambda: None)
+    trainer.scaler = SimpleNamespace(
+        get_scale=lambda: next(scales), step=lambda o: None, update=lambda: None
+    )
     trainer._update()
     assert trainer.scheduler.last_epoch == 0
     trainer._update()
@@ -222,7 +251,8 @@ def test_mixed_precision_is_used_where_it_was_chosen(lab):
 
 
 @pytest.mark.parametrize(("features", "dtype"), [
-    ({}, torch.float32), ({"avx512_bf16": True}, torch.bfloat16), ({"amx_bf16": True}, torch.bfloat16),
+    ({}, torch.float32), ({"avx512_bf16": True}, torch.bfloat16),
+    ({"amx_bf16": True}, torch.bfloat16),
 ])  # fmt: skip
 def test_precision_goes_by_the_hardware(monkeypatch, features, dtype):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
@@ -260,8 +290,15 @@ def stop_after(trainer, batches: int) -> None:
     trainer._update = counting
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])  # of twice 3
-@pytest.mark.parametrize("model", [{}, {"dropout": 0.2, "layer_drop_rate": 0.3}])
+DROPPED = {"dropout": 0.2, "layer_drop_rate": 0.3}
+STOPS = [({}, 2), (DROPPED, 3), (DROPPED, 4)]  # the epoch's middle, its end, the next one's begin
+MORE_STOPS = [({}, 1), ({}, 3), ({}, 4), ({}, 5), (DROPPED, 1), (DROPPED, 2), (DROPPED, 5)]
+
+
+@pytest.mark.parametrize(
+    ("model", "stop"),  # after so many batches, of twice 3
+    [*STOPS, *(pytest.param(*case, marks=pytest.mark.thorough) for case in MORE_STOPS)],
+)
 def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(lab, stop, model):
     def start(run):
         trainer = lab.trainer(run, model=model, dtype=torch.float32)
@@ -287,7 +324,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(lab, stop, model):
 
 @pytest.fixture
 def device_lab(lab, second_device, monkeypatch):
-    """`lab`, where `lab.run(...)` trains on a second device, or on the one that is named, and `lab.device` is that."""
+    """`lab`, where `lab.run(...)` trains on `lab.device`, the second one, or on one named."""
     if second_device.type != "cuda":  # torch knows no reduced precision for it
         monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: contextlib.nullcontext())
 
@@ -313,10 +350,21 @@ def losses(trainer) -> list[float]:
 
 
 def test_training_on_another_device_is_that_on_the_cpu(device_lab, capsys):
-    here, there = device_lab.run("here", "cpu"), device_lab.run("there", plots=True)
+    here = device_lab.run("here", "cpu")
+    there = device_lab.run("there", plots=True)
     assert {p.device.type for p in there.model.parameters()} == {device_lab.device.type}
     assert losses(there) == pytest.approx(losses(here), rel=1e-4)
-    ways = {name: {**way, "num_samples": 2} for name, way in there._get_evaluation_generation_configs().items()}
+    assert "no generated text" not in capsys.readouterr().out
+
+
+@pytest.mark.thorough
+def test_evaluation_on_another_device_is_that_on_the_cpu(device_lab, capsys):
+    here = device_lab.run("here", "cpu")
+    there = device_lab.run("there")
+    ways = {
+        name: {**way, "num_samples": 2}
+        for name, way in there._get_evaluation_generation_configs().items()
+    }
     there._get_evaluation_generation_configs = lambda: ways
     metrics, texts = there.evaluate(device_lab.loader(3, partition="val"))
     assert metrics["ce_loss_token"] == pytest.approx(losses(here)[1], rel=1e-4)
@@ -324,9 +372,11 @@ def test_training_on_another_device_is_that_on_the_cpu(device_lab, capsys):
     assert "no generated text" not in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_a_run_goes_on_on_another_device(device_lab):
-    model = {"dropout": 0.2}
-    assert losses(device_lab.run("broken", stop=2, **model)) == pytest.approx(losses(device_lab.run("whole", **model)))
+    broken = device_lab.run("broken", stop=2, dropout=0.2)
+    whole = device_lab.run("whole", dropout=0.2)
+    assert losses(broken) == pytest.approx(losses(whole))
 
 
 def test_a_checkpoint_of_a_machine_with_more_gpus(monkeypatch):
@@ -360,10 +410,14 @@ def test_the_best_model_is_kept(lab):
     losses, saved = iter([3.0, 2.0, 2.5, 1.0]), []
     trainer._validate_epoch = lambda loader: ({"ce_loss_char": next(losses)}, {})
     save = trainer.save_checkpoint
-    trainer.save_checkpoint = lambda name: (saved.append((trainer.current_epoch, name.split("-")[1])), save(name))
+    trainer.save_checkpoint = lambda name: (
+        saved.append((trainer.current_epoch, name.split("-")[1])), save(name),
+    )
     trainer.train(lab.loader(), lab.loader(), 2)
     trainer.train(lab.loader(), lab.loader(), 2)  # the best value is not forgotten between calls
-    assert saved == [(1, "best"), (1, "last"), (2, "best"), (2, "last"), (3, "last"), (4, "best"), (4, "last")]
+    assert saved == [
+        (1, "best"), (1, "last"), (2, "best"), (2, "last"), (3, "last"), (4, "best"), (4, "last"),
+    ]
     assert trainer.best_metric == 1.0
 
 
@@ -374,8 +428,10 @@ def test_a_checkpoint_has_what_the_interface_says(lab):
     trainer = lab.trainer()
     trainer.train(lab.loader(), lab.loader(partition="val"), 1)
     content = torch.load(trainer.last_model_path, weights_only=True)
-    assert {"epoch", "model_state_dict", "optimizer_state_dict", "scheduler_state_dict", "scaler_state_dict",
-            "best_metric", "training_history", "config"} <= content.keys()  # fmt: skip
+    assert {
+        "epoch", "model_state_dict", "optimizer_state_dict", "scheduler_state_dict",
+        "scaler_state_dict", "best_metric", "training_history", "config",
+    } <= content.keys()
     assert content["epoch"] == 1 and content["config"] == trainer.config
     json.dumps(content["training_history"])  # plain numbers
 
@@ -387,7 +443,8 @@ def test_checkpoints_that_cannot_be_loaded(lab, capsys):
         trainer.load_checkpoint("none.pth")
     (folder / "noise.pth").write_bytes(b"noise")
     torch.save({"weights": 1}, folder / "other.pth")
-    torch.save({"model_state_dict": print}, folder / "code.pth")  # a function would be called by a careless loader
+    # A function would be called by a careless loader.
+    torch.save({"model_state_dict": print}, folder / "code.pth")
     for name in ("noise", "other", "code"):
         with pytest.raises(ValueError, match=f"{name}.pth"):
             trainer.load_checkpoint(f"{name}.pth")
@@ -433,7 +490,8 @@ def test_a_file_is_replaced_only_by_a_whole_one(tmp_path):
 
 def test_a_full_disk_is_told_as_one(lab, monkeypatch):
     class Full(io.BytesIO):
-        def write(self, data):  # torch.save passes on an error of the first write, and makes others of its own
+        # Torch.save passes on an error of the first write, and makes others of its own.
+        def write(self, data):
             if self.tell() + len(data) > 5000:
                 raise OSError(errno.ENOSPC, "No space left on device")
             return super().write(data)
@@ -446,7 +504,10 @@ def test_a_full_disk_is_told_as_one(lab, monkeypatch):
 def test_a_batch_is_widened_to_max_len_at_most_and_never_cut(lab):
     trainer = lab.trainer("wide")
     most = trainer.model.max_len
-    widths = [trainer._widened(torch.ones(2, T, dtype=torch.int64)).shape[1] for T in (1, most - 1, most, most + 9)]
+    widths = [
+        trainer._widened(torch.ones(2, T, dtype=torch.int64)).shape[1]
+        for T in (1, most - 1, most, most + 9)
+    ]
     assert widths == [8, most, most, most + 9]
 
 
@@ -464,13 +525,18 @@ def test_files_of_a_run(lab):
     made = {str(path.relative_to(root)) for path in root.rglob("*.*")}
     assert made == {
         "config.yaml", "model_arch.txt", "checkpoints/checkpoint-best-metric-model.pth",
-        "checkpoints/checkpoint-last-epoch-model.pth", "text/text_val_epoch_0.json", "text/text_val_epoch_1.json",
-        *(f"attn/{split}_self_attention_epoch{e}.png" for split in ("train", "val") for e in (0, 1)),
+        "checkpoints/checkpoint-last-epoch-model.pth", "text/text_val_epoch_0.json",
+        "text/text_val_epoch_1.json",
+        *(
+            f"attn/{split}_self_attention_epoch{e}.png" for split in ("train", "val")
+            for e in (0, 1)
+        ),
     }  # fmt: skip
     for path in root.rglob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
     texts = json.loads((root / "text" / "text_val_epoch_1.json").read_text())
-    assert len(texts) == 10 and all(list(text) == ["prompt", "original", "generated", "score"] for text in texts)
+    assert len(texts) == 10
+    assert all(list(text) == ["prompt", "original", "generated", "score"] for text in texts)
     assert all(text["prompt"].startswith("[SOS]") for text in texts)
 
 
@@ -478,7 +544,9 @@ def test_history_and_what_is_printed(lab, capsys):
     trainer = lab.trainer()
     capsys.readouterr()
     trainer._log_metrics({"train": {"loss": 2.5}, "val": {"loss": 3.25}}, 4)
-    assert trainer.training_history == [{"epoch": 4, "train": {"loss": 2.5}, "val": {"loss": 3.25}, "lr": 0.01}]
+    assert trainer.training_history == [
+        {"epoch": 4, "train": {"loss": 2.5}, "val": {"loss": 3.25}, "lr": 0.01}
+    ]
     out = capsys.readouterr().out
     assert "epoch 4" in out and "2.5000" in out and "3.2500" in out
 
@@ -486,7 +554,9 @@ def test_history_and_what_is_printed(lab, capsys):
 def test_an_unknown_kind_of_model_is_refused(lab):
     made = lab.trainer()
     with pytest.raises(NotImplementedError, match="Linear"):
-        LMTrainer(nn.Linear(2, 2), made.tokenizer, made.config, "x", lab.path / "config.yaml", "cpu")
+        LMTrainer(
+            nn.Linear(2, 2), made.tokenizer, made.config, "x", lab.path / "config.yaml", "cpu"
+        )
 
 
 def test_a_missing_configuration_file_is_named(lab):
@@ -504,21 +574,29 @@ def test_training_goes_on_without_wandb(lab, monkeypatch, capsys):
     assert not trainer.use_wandb
 
 
-@pytest.mark.parametrize(("run_id", "how"), [("none", {"name": "run"}), ("abc", {"id": "abc", "resume": "must"})])
+@pytest.mark.parametrize(
+    ("run_id", "how"), [("none", {"name": "run"}), ("abc", {"id": "abc", "resume": "must"})]
+)
 def test_what_wandb_is_given(lab, monkeypatch, run_id, how):
     calls = []
     run = SimpleNamespace(
         log=lambda numbers, step: calls.append((sorted(numbers), step)),
-        save=lambda path, base_path: calls.append(path.split("/")[-1]), finish=lambda: calls.append("finish"),
-    )  # fmt: skip
-    fake = SimpleNamespace(init=lambda **kwargs: calls.append(kwargs) or run, Image=lambda path: path)
+        save=lambda path, base_path: calls.append(path.split("/")[-1]),
+        finish=lambda: calls.append("finish"),
+    )
+    fake = SimpleNamespace(
+        init=lambda **kwargs: calls.append(kwargs) or run, Image=lambda path: path
+    )
     monkeypatch.setitem(sys.modules, "wandb", fake)
     trainer = lab.trainer(use_wandb=True, wandb_run_id=run_id, wandb_project="p")
     trainer.train(lab.loader(), lab.loader(), 1)
     trainer.cleanup()
     assert calls[0] == {"project": "p", "config": trainer.config, **how}
-    assert calls[1] == (sorted(["learning_rate", *(f"{s}/{k}" for s in ("train", "val") for k in KEYS)]), 0)
-    assert calls[-1] == "finish" and "checkpoint-last-epoch-model.pth" in calls and "text_val_epoch_0.json" in calls
+    assert calls[1] == (
+        sorted(["learning_rate", *(f"{s}/{k}" for s in ("train", "val") for k in KEYS)]), 0,
+    )
+    assert calls[-1] == "finish" and "checkpoint-last-epoch-model.pth" in calls
+    assert "text_val_epoch_0.json" in calls
 
 
 # ---- Generated text
@@ -538,20 +616,27 @@ def test_generated_text_goes_on_from_real_beginnings(lab):
             if ids[-1] == trainer.tokenizer.eos_id:
                 break
         assert result["prompt"] + result["generated"] == decode(ids)
-        assert result["score"] == pytest.approx(-nats_of(trainer.model, ids[:-1], ids[1:]) + nats_of(
-            trainer.model, ids[:4], ids[1:5]), rel=1e-6)  # fmt: skip
+        assert result["score"] == pytest.approx(
+            -nats_of(trainer.model, ids[:-1], ids[1:]) + nats_of(trainer.model, ids[:4], ids[1:5]),
+            rel=1e-6,
+        )
 
 
 def test_ways_to_generate(lab, monkeypatch):
     trainer, loader = lab.trainer(), lab.loader()
     used = []
     for name in ("greedy", "beam", "sample"):
-        real = getattr(base_generator := sys.modules["hw4lib.decoding"].SequenceGenerator, f"generate_{name}")
+        real = getattr(
+            base_generator := sys.modules["hw4lib.decoding"].SequenceGenerator, f"generate_{name}"
+        )
         monkeypatch.setattr(
             base_generator, f"generate_{name}",
-            lambda self, x, *args, name=name, real=real: used.append((name, args)) or real(self, x, *args),
+            lambda self, x, *args, name=name, real=real: used.append((name, args))
+            or real(self, x, *args),
         )  # fmt: skip
-    for settings in ({}, {"beam_width": 3, "repeat_penalty": 1.2}, {"top_k": 5}, {"top_p": 0.5, "beam_width": 3}):
+    for settings in (
+        {}, {"beam_width": 3, "repeat_penalty": 1.2}, {"top_k": 5}, {"top_p": 0.5, "beam_width": 3},
+    ):
         trainer.generate(loader, {"num_samples": 2, "prompt_length": 4, **settings})
     samples = [("sample", (1.0, 5, 1.0)), ("sample", (1.0, 0, 0.5))]
     assert used == [("greedy", (1.0, 1.0)), ("beam", (3, 1.0, 1.2)), *samples]
@@ -585,7 +670,8 @@ def test_evaluation(lab, capsys):
     assert list(metrics) == KEYS and list(results) == ["greedy", "beam", "sample"]
     for name, texts in results.items():
         assert len(texts) == 50
-        assert json.loads((trainer.text_dir / f"text_test_epoch_0_{name}.json").read_text()) == texts
+        path = trainer.text_dir / f"text_test_epoch_0_{name}.json"
+        assert json.loads(path.read_text()) == texts
     assert (trainer.attn_dir / "test_self_attention_epoch0.png").exists()
     assert trainer.training_history[-1]["test"] == metrics
     assert results["beam"] != results["greedy"] != results["sample"]
@@ -597,7 +683,8 @@ def test_a_way_of_generation_that_fails_is_left_out(lab, capsys):
     trainer._get_evaluation_generation_configs = lambda: ways
     assert list(trainer.evaluate(lab.loader())[1]) == ["sample"]
     out = capsys.readouterr().out
-    assert "no generated text test_epoch_0_greedy" in out and "no transcript with 1000 tokens" in out
+    assert "no generated text test_epoch_0_greedy" in out
+    assert "no transcript with 1000 tokens" in out
 
 
 # ---- The order of sequences
@@ -624,5 +711,8 @@ def test_batches_have_little_padding_and_differ_between_epochs():
     assert sum(map(sum, rows)) / padded > 0.95
     longest = [max(row) for row in rows]
     assert longest != sorted(longest) and longest != sorted(longest, reverse=True)
-    batches = [{frozenset(order[start : start + 32]) for start in range(0, 992, 32)} for order in (first, second)]
+    batches = [
+        {frozenset(order[start : start + 32]) for start in range(0, 992, 32)}
+        for order in (first, second)
+    ]
     assert len(batches[0] & batches[1]) <= 1  # each epoch has other sequences together

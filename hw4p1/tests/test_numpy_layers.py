@@ -1,6 +1,7 @@
 """The NumPy layers: against PyTorch in float64, finite differences, plain loops, and cases by hand.
 
-Every array that goes in is read-only, so a layer that writes to an input, weight or bias fails everywhere.
+Every array that goes in is read-only, so a layer that writes to an input, weight or bias fails
+everywhere.
 """
 
 import math
@@ -19,7 +20,8 @@ from torch import nn
 from torch.nn import functional as F
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
-LEADING = [(), (1,), (0,), (5,), (2, 3), (2, 1, 3), (2, 3, 1, 2)]  # the dimensions before the last one
+# The dimensions before the last one.
+LEADING = [(), (1,), (0,), (5,), (2, 3), (2, 1, 3), (2, 3, 1, 2)]
 
 
 def draw(*shape: int, seed: int = 0, dtype=np.float64) -> np.ndarray:
@@ -59,16 +61,22 @@ def close(ours: np.ndarray, expected: np.ndarray, **tolerance: float) -> None:
 
 def test_the_package_exports_its_four_classes():
     assert mytorch.MultiHeadAttention is mytorch.nn.MultiHeadAttention is MultiHeadAttention
-    assert (mytorch.Linear, mytorch.Softmax, mytorch.nn.Linear, mytorch.nn.Softmax) == (Linear, Softmax) * 2
-    assert mytorch.ScaledDotProductAttention is mytorch.nn.ScaledDotProductAttention is ScaledDotProductAttention
+    assert mytorch.Linear is mytorch.nn.Linear is Linear
+    assert mytorch.Softmax is mytorch.nn.Softmax is Softmax
+    attention = ScaledDotProductAttention
+    assert mytorch.ScaledDotProductAttention is attention
+    assert mytorch.nn.ScaledDotProductAttention is attention
 
 
-# ---- Linear ---------------------------------------------------------------------------------------------------------
+# ---- Linear
+# --------------------------------------------------------------------------------------------------
 
 
 def make_linear(fan_in: int = 4, fan_out: int = 3, dtype=np.float64) -> Linear:
     layer = Linear(np.int64(fan_in), np.int64(fan_out))
-    layer.init_weights(draw(fan_out, fan_in, seed=1, dtype=dtype), draw(fan_out, seed=2, dtype=dtype))
+    layer.init_weights(
+        draw(fan_out, fan_in, seed=1, dtype=dtype), draw(fan_out, seed=2, dtype=dtype)
+    )
     return layer
 
 
@@ -118,7 +126,10 @@ def test_linear_gradients_do_not_accumulate():
     layer.backward(dZ)
     first = layer.dLdA.copy(), layer.dLdW.copy(), layer.dLdb.copy()
     layer.backward(dZ)
-    assert all(np.array_equal(x, y) for x, y in zip(first, (layer.dLdA, layer.dLdW, layer.dLdb), strict=True))
+    assert all(
+        np.array_equal(x, y)
+        for x, y in zip(first, (layer.dLdA, layer.dLdW, layer.dLdb), strict=True)
+    )
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (4, 2), (2, 8)])
@@ -127,7 +138,8 @@ def test_linear_names_a_wrong_size(shape):
         make_linear().forward(draw(*shape))
 
 
-# ---- Softmax --------------------------------------------------------------------------------------------------------
+# ---- Softmax
+# --------------------------------------------------------------------------------------------------
 
 SHAPE_AND_DIM = [
     (shape, dim)
@@ -160,7 +172,8 @@ def test_softmax_by_hand():
     layer = Softmax()
     assert layer.dim == -1
     close(layer.forward(np.log([[1.0, 3.0]])), np.array([[0.25, 0.75]]))
-    close(layer.backward(np.array([[4.0, 0.0]])), np.array([[0.75, -0.75]]))  # a (dA - <a, dA>), <a, dA> = 1
+    # A (dA - <a, dA>), <a, dA> = 1.
+    close(layer.backward(np.array([[4.0, 0.0]])), np.array([[0.75, -0.75]]))
 
 
 @pytest.mark.parametrize("shift", [1e4, -1e4, 1e10])
@@ -185,7 +198,8 @@ def test_softmax_refuses_a_dimension_that_is_not_there(dim):
         Softmax(dim).forward(draw(2, 3))
 
 
-# ---- Scaled dot-product attention -----------------------------------------------------------------------------------
+# ---- Scaled dot-product attention
+# -----------------------------------------------------------------------------------
 
 SIZES = [  # leading dimensions, L, S, E, Ev
     ((2, 3), 4, 4, 5, 5),
@@ -206,7 +220,7 @@ def make_qkv(leading, L, S, E, Ev, dtype=np.float64):
 
 
 def random_mask(*shape: int) -> np.ndarray:
-    """About half True, and the first key visible in every row, as PyTorch gives NaN where none is."""
+    """About half True; the first key visible in every row, as PyTorch gives NaN where none is."""
     mask = np.random.default_rng(9).random(shape) < 0.5
     mask[..., 0] = False
     mask.setflags(write=False)
@@ -231,7 +245,9 @@ def loops(Q, K, V, mask=None) -> np.ndarray:
     mask = np.broadcast_to(False if mask is None else mask, (*Q.shape[:-1], K.shape[-2]))
     for *n, i in np.ndindex(*Q.shape[:-1]):
         n = tuple(n)
-        scores = [math.fsum(Q[(*n, i)] * K[(*n, j)]) / math.sqrt(Q.shape[-1]) for j in range(K.shape[-2])]
+        scores = [
+            math.fsum(Q[(*n, i)] * K[(*n, j)]) / math.sqrt(Q.shape[-1]) for j in range(K.shape[-2])
+        ]
         weights = [0.0 if mask[(*n, i, j)] else math.exp(score) for j, score in enumerate(scores)]
         output[(*n, i)] = sum(w * V[(*n, j)] for j, w in enumerate(weights)) / math.fsum(weights)
     return output
@@ -295,7 +311,8 @@ def test_a_row_without_any_key_is_a_mean_and_not_nan(dtype):
     Q, K, V, dO = make_qkv((2, 2), 3, 4, 5, 5, dtype)
     layer = ScaledDotProductAttention()
     output = layer.forward(Q, K, V, np.ones((3, 4), bool))
-    assert np.isfinite(output).all() and np.isfinite(np.concatenate(layer.backward(dO), axis=-2)).all()
+    assert np.isfinite(output).all()
+    assert np.isfinite(np.concatenate(layer.backward(dO), axis=-2)).all()
     if dtype == np.float32:  # 1e10 swallows the scores
         close(output, np.repeat(V.mean(axis=-2, keepdims=True), 3, axis=-2), rtol=1e-5, atol=1e-6)
 
@@ -312,10 +329,13 @@ def test_attention_of_any_size(leading, L, S, E, Ev, masked):
     assert [d.shape for d in layer.backward(dO)] == [Q.shape, K.shape, V.shape]
 
 
-# ---- Multi-head attention -------------------------------------------------------------------------------------------
+# ---- Multi-head attention
+# -------------------------------------------------------------------------------------------
 
 
-def make_pair(E: int, H: int, dtype=torch.float64) -> tuple[MultiHeadAttention, nn.MultiheadAttention]:
+def make_pair(
+    E: int, H: int, dtype=torch.float64
+) -> tuple[MultiHeadAttention, nn.MultiheadAttention]:
     """Ours and PyTorch's with the same weights and biases, all of them random."""
     torch.manual_seed(E * 10 + H)
     theirs = nn.MultiheadAttention(E, H, batch_first=True, dtype=dtype)
@@ -342,17 +362,23 @@ def tensor_or_none(mask: np.ndarray | None) -> torch.Tensor | None:
 
 
 @pytest.mark.parametrize("which", ["none", "padding", "attn", "padding+attn"])
-@pytest.mark.parametrize("sizes", [(3, 5, 5, 8, 2), (2, 4, 7, 6, 6), (1, 1, 1, 4, 1), (4, 6, 2, 6, 3)], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [(3, 5, 5, 8, 2), (2, 4, 7, 6, 6), (1, 1, 1, 4, 1), (4, 6, 2, 6, 3)], ids=str
+)
 def test_mha_is_pytorchs(sizes, which):
     N, L, S, E, H = sizes
     ours, theirs = make_pair(E, H)
-    query, key, value, dO = draw(N, L, E), draw(N, S, E, seed=1), draw(N, S, E, seed=2), draw(N, L, E, seed=3)
+    query = draw(N, L, E)
+    key = draw(N, S, E, seed=1)
+    value = draw(N, S, E, seed=2)
+    dO = draw(N, L, E, seed=3)
     padding, attn = mha_masks(N, L, S, which)
     q, k, v = leaf(query), leaf(key), leaf(value)
     expected, _ = theirs(q, k, v, tensor_or_none(padding), attn_mask=tensor_or_none(attn))
     close(ours.forward(query, key, value, padding, attn), expected.detach().numpy())
     assert (ours.N, ours.L, ours.S, ours.E) == (N, L, S, E)
-    parameters = theirs.in_proj_weight, theirs.in_proj_bias, theirs.out_proj.weight, theirs.out_proj.bias
+    out = theirs.out_proj
+    parameters = theirs.in_proj_weight, theirs.in_proj_bias, out.weight, out.bias
     *d_inputs, dW, db, dWo, dbo = grads(expected, dO, q, k, v, *parameters)
     for d, d_expected in zip(ours.backward(dO), d_inputs, strict=True):
         close(d, d_expected)
@@ -365,8 +391,13 @@ def test_mha_is_pytorchs(sizes, which):
 
 def test_mha_gradients_are_those_of_finite_differences():
     ours, _ = make_pair(4, 2)
-    query, key, value, dO = draw(2, 3, 4), draw(2, 2, 4, seed=1), draw(2, 2, 4, seed=2), draw(2, 3, 4, seed=3)
-    masks = np.array([[False, False], [False, True]]), np.array([[False, True], [False, False], [False, False]])
+    query = draw(2, 3, 4)
+    key = draw(2, 2, 4, seed=1)
+    value = draw(2, 2, 4, seed=2)
+    dO = draw(2, 3, 4, seed=3)
+    masks = np.array([[False, False], [False, True]]), np.array(
+        [[False, True], [False, False], [False, False]]
+    )
     ours.forward(query, key, value, *masks)
     d_query, d_key, d_value = ours.backward(dO)
     again, _ = make_pair(4, 2)
@@ -387,7 +418,8 @@ def test_mha_ignores_masked_keys():
     later = np.array(x)
     later[:, 3:] += 1
     before, after = (ours.forward(y, y, y, None, causal) for y in (x, later))
-    assert np.array_equal(before[:, :3], after[:, :3]) and not np.allclose(before[:, 3:], after[:, 3:])
+    assert np.array_equal(before[:, :3], after[:, :3])
+    assert not np.allclose(before[:, 3:], after[:, 3:])
 
 
 def test_mha_merges_masks_by_hand():
@@ -418,7 +450,8 @@ def test_mha_refuses_heads_that_do_not_divide(E, H):
         MultiHeadAttention(E, H)
 
 
-# ---- Data types -----------------------------------------------------------------------------------------------------
+# ---- Data types
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

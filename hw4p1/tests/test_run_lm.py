@@ -1,4 +1,7 @@
-"""The command line: its four commands on a tiny configuration, where data comes from, and what is an error."""
+"""The command line.
+
+Its four commands on a tiny configuration, where data comes from, and what is an error.
+"""
 
 import json
 import os
@@ -23,7 +26,10 @@ SMALL = {
     "model": {"d_model": 16, "d_ff": 32, "num_layers": 1},
     "scheduler": {"warmup": {"epochs": 1}, "cosine": {"T_max": 1}},
 }  # fmt: skip
-WORDS = ["THE", "OLD", "CAT", "SAT", "ON", "A", "RED", "MAT", "AND", "SAW", "DOG'S", "BIG", "BONE", "RAN", "AWAY"]
+WORDS = [
+    "THE", "OLD", "CAT", "SAT", "ON", "A", "RED", "MAT", "AND", "SAW", "DOG'S", "BIG", "BONE",
+    "RAN", "AWAY",
+]
 
 
 def write_data(root: Path, counts=(40, 6, 6)) -> Path:
@@ -32,7 +38,10 @@ def write_data(root: Path, counts=(40, 6, 6)) -> Path:
     for partition, count in zip(("train", "val", "test"), counts, strict=True):
         (root / partition).mkdir(parents=True)
         for i in range(count):
-            np.save(root / partition / f"{i:03d}.npy", np.array(" ".join(draw.choice(WORDS, draw.integers(6, 12)))))
+            np.save(
+                root / partition / f"{i:03d}.npy",
+                np.array(" ".join(draw.choice(WORDS, draw.integers(6, 12)))),
+            )
     return root
 
 
@@ -89,7 +98,8 @@ def test_train_makes_a_run(there):
     assert [h["epoch"] for h in history] == [0, 1]
     assert history[1]["val"]["perplexity_char"] < history[0]["val"]["perplexity_char"] < 40
     used = yaml.safe_load((root / "config.yaml").read_text())
-    assert used["model"]["num_classes"] == 35 and used["model"]["num_heads"] == 2  # the second is as shipped
+    # The second is as shipped.
+    assert used["model"]["num_classes"] == 35 and used["model"]["num_heads"] == 2
     assert used["trained_on"]["transcripts"] == 40 and used["trained_on"]["folder"] == "data/train"
     longest = max(len(np.load(path).item()) for path in (there / "data").rglob("*.npy"))
     assert used["model"]["max_len"] == longest + 1
@@ -114,8 +124,12 @@ def test_evaluate_takes_the_best_model_and_not_the_last(there, capsys):
 
 
 @pytest.mark.parametrize("arguments", [
-    [], ["--prompt", "The old"], ["--method", "beam", "--beam-width", "3", "--repeat-penalty", "1.3"],
-    ["--method", "sample", "--samples", "3", "--top-k", "9", "--top-p", "0.9", "--temperature", "0.7", "--seed", "4"],
+    [], ["--prompt", "The old"],
+    ["--method", "beam", "--beam-width", "3", "--repeat-penalty", "1.3"],
+    [
+        "--method", "sample", "--samples", "3", "--top-k", "9", "--top-p", "0.9", "--temperature",
+        "0.7", "--seed", "4",
+    ],
 ])  # fmt: skip
 def test_generate(there, capsys, arguments):
     texts = []
@@ -123,7 +137,8 @@ def test_generate(there, capsys, arguments):
         assert run_lm.main(["generate", *arguments]) == 0
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1]
-    assert texts[0].count("\n-- ") == texts[0].count(", log-probability -") == (3 if "--samples" in arguments else 1)
+    count = 3 if "--samples" in arguments else 1
+    assert texts[0].count("\n-- ") == texts[0].count(", log-probability -") == count
     assert "[SOS]" not in texts[0]
     if "--prompt" in arguments:
         assert texts[0].startswith("THE OLD")
@@ -139,24 +154,37 @@ def test_handin(there, capsys):
     top = {name.split("/")[1] for name in names}
     assert top == {"mytorch", *read} and {name.split("/")[0] for name in names} == {"handin"}
     assert "handin/mytorch/nn/multi_head_attention.py" in names
-    assert not any("__pycache__" in name or name.endswith(".pyc") or ".DS_Store" in name for name in names)
-    metrics, texts = json.loads(read["test_metrics.json"]), json.loads(read["test_generated_results.json"])
-    assert {"ce_loss_token", "ce_loss_char", "perplexity_token", "perplexity_char"} <= metrics.keys()
-    assert metrics["test_data"]["folder"] == "data/test" and len(metrics["trained_on"]["sha256"]) == 64
+    assert not any(
+        "__pycache__" in name or name.endswith(".pyc") or ".DS_Store" in name for name in names
+    )
+    metrics = json.loads(read["test_metrics.json"])
+    texts = json.loads(read["test_generated_results.json"])
+    assert {
+        "ce_loss_token", "ce_loss_char", "perplexity_token", "perplexity_char",
+    } <= metrics.keys()
+    assert metrics["test_data"]["folder"] == "data/test"
+    assert len(metrics["trained_on"]["sha256"]) == 64
     assert len(texts) == 50 and list(texts[0]) == ["prompt", "original", "generated", "score"]
     assert read["model_arch.txt"] == (there / "expts" / "lm" / "model_arch.txt").read_text()
     assert f"{metrics['perplexity_char']:.4f}" in capsys.readouterr().out
     (there / "short" / "test").mkdir(parents=True)
     np.save(there / "short" / "test" / "0.npy", np.array("A CAT"))
-    assert "give longer transcripts with --data" in fails(capsys, ["handin", "--out", "no.tar", "--data", "short"])
+    assert "give longer transcripts with --data" in fails(
+        capsys, ["handin", "--out", "no.tar", "--data", "short"]
+    )
 
 
 def test_a_stopped_training_says_how_to_go_on(here):
     """In a process of its own, with a real signal."""
     write_data(here / "data", (400, 6, 6))
-    command = [sys.executable, str(SHIPPED.parent / "run_lm.py"), "train", "--config", "small.yaml", "--data", "data"]
-    training = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=here,
-                                env={**os.environ, "PYTHONUNBUFFERED": "1"})  # fmt: skip
+    command = [
+        sys.executable, str(SHIPPED.parent / "run_lm.py"), "train", "--config", "small.yaml",
+        "--data", "data",
+    ]
+    training = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=here,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
     for line in training.stdout:
         if " parameters on " in line:
             training.send_signal(signal.SIGINT)
@@ -172,38 +200,51 @@ def test_a_stopped_training_says_how_to_go_on(here):
 
 def test_epochs_brings_its_schedule(here, capsys):
     write_data(here / "data")
-    assert run_lm.main(["train", "--config", "small.yaml", "--data", "data", "--epochs", "2", "--run", "two"]) == 0
+    command = ["train", "--config", "small.yaml", "--data", "data", "--epochs", "2"]
+    assert run_lm.main([*command, "--run", "two"]) == 0
     used = yaml.safe_load((here / "expts" / "two" / "config.yaml").read_text())
     schedule = used["scheduler"]
-    assert (used["training"]["epochs"], schedule["warmup"]["epochs"], schedule["cosine"]["T_max"]) == (2, 0.5, 1.5)
+    assert used["training"]["epochs"] == 2
+    assert (schedule["warmup"]["epochs"], schedule["cosine"]["T_max"]) == (0.5, 1.5)
     assert "note: the schedule" not in capsys.readouterr().out
     cold = load_config(settings=["scheduler.warmup.enabled=False"])
     run_lm.spread_epochs(cold, 8)
     assert (cold["training"]["epochs"], cold["scheduler"]["cosine"]["T_max"]) == (8, 8)
     words = "--epochs 4 --set scheduler.warmup.epochs=0.1: both set it"
-    assert words in fails(capsys, ["train", "--epochs", "4", "--set", "scheduler.warmup.epochs=0.1"])
+    assert words in fails(
+        capsys, ["train", "--epochs", "4", "--set", "scheduler.warmup.epochs=0.1"]
+    )
 
 
 # ---- Where data comes from
 
 
-def test_without_data_it_is_the_embedded_sample_and_says_so(here, monkeypatch, capsys):
+def test_without_data_it_is_the_embedded_sample_and_says_so(here, sample, monkeypatch, capsys):
+    monkeypatch.setattr(run_lm, "make_sample", lambda root: root.symlink_to(sample))  # is made
     monkeypatch.setattr(run_lm, "HERE", here)  # no data beside the program either
-    monkeypatch.setattr(run_lm, "locate", lambda path: SHIPPED.parent / path if "json" in path else here / path)
-    arguments = ["train", "--config", "small.yaml", "--set", "data.subset=0.02", "--set", "training.epochs=1"]
+    monkeypatch.setattr(
+        run_lm, "locate", lambda path: SHIPPED.parent / path if "json" in path else here / path
+    )
+    arguments = [
+        "train", "--config", "small.yaml", "--set", "data.subset=0.02", "--set",
+        "training.epochs=1",
+    ]
     assert run_lm.main(arguments) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert lines[0] == lines[-1] == run_lm.SAMPLE_NOTE
     assert (here / "build" / "sample" / "train").is_dir()
     capsys.readouterr()
-    assert run_lm.main([*arguments, "--run", "again"]) == 0  # the folder that is there is used
+    config = load_config()
+    note = run_lm.find_data(run_lm.parse_args(arguments), config)  # what is there is used
+    assert (note, config["data"]["root"]) == (run_lm.SAMPLE_NOTE, str(here / "build" / "sample"))
 
 
 def test_the_option_comes_before_the_configuration(here):
     config = load_config(settings=["data.root=setting"])
     for name in ("option", "setting"):
         (here / name).mkdir()
-    assert run_lm.find_data(run_lm.parse_args(["train"]), config) == "" and config["data"]["root"] == "setting"
+    assert run_lm.find_data(run_lm.parse_args(["train"]), config) == ""
+    assert config["data"]["root"] == "setting"
     run_lm.find_data(run_lm.parse_args(["train", "--data", "option"]), config)
     assert config["data"]["root"] == "option"
 
@@ -217,12 +258,18 @@ def test_data_that_was_named_and_is_missing_is_an_error(here, capsys, arguments)
 
 
 @pytest.mark.parametrize(("setting", "words"), [
-    ("optimizer.lr=1e-4", "optimizer.lr is '1e-4', which is text; give a number (YAML takes 1e-4 for text"),
+    (
+        "optimizer.lr=1e-4",
+        "optimizer.lr is '1e-4', which is text; give a number (YAML takes 1e-4 for text",
+    ),
     ("optimizer.lrr=1.0", "no setting optimizer.lrr; did you mean optimizer.lr?"),
     ("model.num_layers=2.5", "model.num_layers is 2.5, which is number; give a whole number"),
     ("model=6", "model is 6, which is whole number; give a section"),
     ("data.batch_size=0", "data.batch_size is 0; give at least 1"),
-    ("training.use_wandb=1", "training.use_wandb is 1, which is whole number; give a True or False"),
+    (
+        "training.use_wandb=1",
+        "training.use_wandb is 1, which is whole number; give a True or False",
+    ),
     ("num_layers", "--set num_layers: write section.key=value"),
     ("optimizer.name=[", "not YAML"),
     ("tokenization.token_type=word", "choose one of char, 1k, 5k, 10k"),
@@ -240,12 +287,18 @@ def test_data_that_was_named_and_is_missing_is_an_error(here, capsys, arguments)
 ])  # fmt: skip
 def test_settings_that_cannot_be_used(here, capsys, setting, words):
     write_data(here / "data", (4, 2, 2))
-    assert words in fails(capsys, ["train", "--config", "small.yaml", "--data", "data", "--set", setting])
+    assert words in fails(
+        capsys, ["train", "--config", "small.yaml", "--data", "data", "--set", setting]
+    )
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("model:\n  d_model: 8\n bad", "bad.yaml:3: not YAML"), ("- 1", "bad.yaml: not a configuration"),
-    ("model:\n  layers: 2", "bad.yaml: there is no setting model.layers; did you mean model.num_layers?"),
+    ("model:\n  d_model: 8\n bad", "bad.yaml:3: not YAML"),
+    ("- 1", "bad.yaml: not a configuration"),
+    (
+        "model:\n  layers: 2",
+        "bad.yaml: there is no setting model.layers; did you mean model.num_layers?",
+    ),
     ("optimizer:\n  adam:\n    eps: 1e-8", "bad.yaml: optimizer.adam.eps is '1e-8'"),
 ])  # fmt: skip
 def test_configurations_that_cannot_be_used(here, capsys, text, words):
@@ -271,16 +324,23 @@ def test_a_run_is_not_replaced_or_resumed_as_another(there, capsys):
     words = "the run began otherwise, model.d_ff: 32, 48 now"
     assert words in fails(capsys, [*train, "--resume", "--set", "model.d_ff=48"])
     write_data(there / "others", (41, 6, 6))
-    assert "trained_on" in fails(capsys, ["train", "--config", "small.yaml", "--data", "others", "--resume"])
-    shutil.copytree(there / "data", there / "judged")  # the best of two epochs is to be that of one set of val
+    assert "trained_on" in fails(
+        capsys, ["train", "--config", "small.yaml", "--data", "others", "--resume"]
+    )
+    # The best of two epochs is to be that of one set of val.
+    shutil.copytree(there / "data", there / "judged")
     shutil.copy(there / "judged" / "val" / "001.npy", there / "judged" / "val" / "003.npy")
     judged = fails(capsys, ["train", "--config", "small.yaml", "--data", "judged", "--resume"])
     assert "the run began otherwise, trained_on.val_sha256" in judged
     words = "training.gradient_accumulation_steps: 1, 2 now"
-    assert words in fails(capsys, [*train, "--resume", "--set", "training.gradient_accumulation_steps=2"])
+    assert words in fails(
+        capsys, [*train, "--resume", "--set", "training.gradient_accumulation_steps=2"]
+    )
     before = saved("lm")["config"]
     moved = {**before, "data": {**before["data"], "root": "elsewhere"}}
-    moved["trained_on"] = {**before["trained_on"], "folder": "elsewhere/train", "made_of": ["a.txt"]}
+    moved["trained_on"] = {
+        **before["trained_on"], "folder": "elsewhere/train", "made_of": ["a.txt"],
+    }
     run_lm.check_same_run(moved, before, Path("lm"))  # the same data in another place
     moved["trained_on"]["sha256"] = "0"
     with pytest.raises(run_lm.UserError, match=r"trained_on\.sha256"):
@@ -303,8 +363,14 @@ def test_a_stop_is_not_that_of_the_next_training():
 
 @pytest.mark.parametrize(("change", "words"), [
     (lambda c: c["config"]["model"].update(d_ff=48), "(32,) in the checkpoint, (48,) in the model"),
-    (lambda c: c["config"]["tokenization"].update(token_type="1k"), "made with 35 tokens, but the tokenizer 1k has"),
-    (lambda c: c["config"]["trained_on"].update(tokenizer_sha256="0"), "the tokenizer char is not that of its"),
+    (
+        lambda c: c["config"]["tokenization"].update(token_type="1k"),
+        "made with 35 tokens, but the tokenizer 1k has",
+    ),
+    (
+        lambda c: c["config"]["trained_on"].update(tokenizer_sha256="0"),
+        "the tokenizer char is not that of its",
+    ),
     (lambda c: c["config"].pop("model"), "its configuration has no model; it is not of run_lm.py"),
     (lambda c: c.update(model_state_dict={}), "nothing in it could be loaded"),
 ])  # fmt: skip
@@ -328,7 +394,9 @@ def test_a_checkpoint_without_its_history_is_not_evaluated(there, capsys):
     torch.save(content, run_lm.checkpoint_path("bare", "last-epoch"))
     assert "no trained_on; it is not of run_lm.py" in fails(
         capsys, ["train", "--config", "small.yaml", "--data", "data", "--run", "bare", "--resume"])
-    assert "it has no training_history; it is not of run_lm.py" in fails(capsys, ["evaluate", "--run", "bare"])
+    assert "it has no training_history; it is not of run_lm.py" in fails(
+        capsys, ["evaluate", "--run", "bare"]
+    )
 
 
 @pytest.mark.parametrize("name", ["", "..", "../other", "a/b", "/tmp/x", "a\\b"])
@@ -344,9 +412,15 @@ def test_other_errors_of_use(there, capsys):
     assert "'5'" in fails(capsys, ["generate", "--prompt", "5 CATS"])
     assert "tokens, more than max_length" in fails(capsys, ["generate", "--prompt", "CAT " * 100])
     assert "gives the same text each time" in fails(capsys, ["generate", "--samples", "3"])
-    assert "--top-p 0.0: give more than 0" in fails(capsys, ["generate", "--method", "sample", "--top-p", "0"])
-    assert "temperature is nan; give more than 0" in fails(capsys, ["generate", "--temperature", "nan"])
-    assert "repeat_penalty is 0.0; give more than 0" in fails(capsys, ["generate", "--repeat-penalty", "0"])
+    assert "--top-p 0.0: give more than 0" in fails(
+        capsys, ["generate", "--method", "sample", "--top-p", "0"]
+    )
+    assert "temperature is nan; give more than 0" in fails(
+        capsys, ["generate", "--temperature", "nan"]
+    )
+    assert "repeat_penalty is 0.0; give more than 0" in fails(
+        capsys, ["generate", "--repeat-penalty", "0"]
+    )
     assert "there is no folder gone" in fails(capsys, ["handin", "--out", "gone/h.tar"])
     if not torch.cuda.is_available():
         assert "PyTorch finds no GPU here" in fails(capsys, ["generate", "--device", "cuda"])
@@ -362,22 +436,27 @@ def test_other_errors_of_use(there, capsys):
 def test_the_shipped_configuration_has_the_courses_values():
     config = load_config()
     assert config["model"] == {
-        "d_model": 256, "d_ff": 1024, "num_layers": 2, "num_heads": 2, "dropout": 0.0, "layer_drop_rate": 0.0,
+        "d_model": 256, "d_ff": 1024, "num_layers": 2, "num_heads": 2, "dropout": 0.0,
+        "layer_drop_rate": 0.0,
         "weight_tying": False,
     }  # fmt: skip
     assert config["data"] == {
-        "root": "hw4_data/hw4p1_data", "train_partition": "train", "val_partition": "val", "test_partition": "test",
+        "root": "hw4_data/hw4p1_data", "train_partition": "train", "val_partition": "val",
+        "test_partition": "test",
         "subset": 1.0, "batch_size": 256, "NUM_WORKERS": 2,
     }  # fmt: skip
     optimizer, schedule = config["optimizer"], config["scheduler"]
     assert (optimizer["name"], optimizer["lr"], schedule["name"]) == ("adam", 5e-4, "cosine")
-    assert schedule["warmup"]["epochs"] + schedule["cosine"]["T_max"] == config["training"]["epochs"] == 20
+    assert schedule["warmup"]["epochs"] + schedule["cosine"]["T_max"] == config[
+        "training"
+    ]["epochs"] == 20
     for path in config["tokenization"]["token_map"].values():
         assert (SHIPPED.parent / path).is_file()
 
 
 def test_a_configuration_of_its_own_replaces_only_what_it_has(here):
-    config, shipped = load_config("small.yaml", ["model.d_ff=48", "optimizer.sgd.dampening=0"]), load_config()
+    config = load_config("small.yaml", ["model.d_ff=48", "optimizer.sgd.dampening=0"])
+    shipped = load_config()
     assert config["model"] == {**shipped["model"], "d_model": 16, "d_ff": 48, "num_layers": 1}
     assert config["optimizer"]["sgd"]["dampening"] == 0
     assert configuration.first_difference(shipped, load_config()) is None

@@ -34,7 +34,9 @@ def test_the_class_is_exported():
 def test_sizes_and_special_ids(tokenizers, token_type):
     tokenizer = tokenizers[token_type]
     assert tokenizer.token_type == token_type and tokenizer.vocab_size == SIZES[token_type]
-    ids = [getattr(tokenizer, f"{name}_id") for name in ("pad", "unk", "mask", "sos", "eos", "blank")]
+    ids = [
+        getattr(tokenizer, f"{name}_id") for name in ("pad", "unk", "mask", "sos", "eos", "blank")
+    ]
     assert ids == [0, 1, 2, 3, 4, 5]
     assert sorted(tokenizer.tokenizer.get_vocab().values()) == list(range(SIZES[token_type]))
 
@@ -43,15 +45,23 @@ def test_sizes_and_special_ids(tokenizers, token_type):
 def test_the_files_are_laid_out_as_the_courses(token_map, token_type):
     content = load(token_map[token_type])
     assert content["version"] == "1.0"
-    assert [content[key] for key in ("truncation", "padding", "normalizer", "post_processor", "decoder")] == [None] * 5
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    assert content["added_tokens"] == [{"id": i, "content": token, **flags} for i, token in enumerate(SPECIAL_TOKENS)]
+    assert [
+        content[key] for key in ("truncation", "padding", "normalizer", "post_processor", "decoder")
+    ] == [None] * 5
+    flags = {
+        "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+        "special": True,
+    }
+    assert content["added_tokens"] == [
+        {"id": i, "content": token, **flags} for i, token in enumerate(SPECIAL_TOKENS)
+    ]
     alphabet = sorted(content["model"]["vocab"], key=content["model"]["vocab"].get)[6:35]
     if token_type == "char":
         assert content["model"]["type"] == "WordLevel"
         assert alphabet == list(" ETAONIHSRDLUMCWFGYPBVK\n'XJQZ")
     else:
-        assert content["model"]["type"] == "BPE" and len(content["model"]["merges"]) == SIZES[token_type] - 35
+        assert content["model"]["type"] == "BPE"
+        assert len(content["model"]["merges"]) == SIZES[token_type] - 35
         assert alphabet == list("'ABCDEFGHIJKLMNOPQRSTUVWXYZĊĠ")
 
 
@@ -88,9 +98,14 @@ def test_special_tokens_in_a_text(tokenizers, token_type):
 
 
 def plain_bpe(word: str, rank: dict[tuple[str, str], int]) -> list[str]:
-    """Sennrich et al. 2016 as a loop: of all neighbours in a word, join those that were merged first in training."""
+    """Byte-pair encoding as a loop (Sennrich et al. 2016).
+
+    Of all neighbours in a word, those that were merged first in training are joined.
+    """
     symbols = list(word)
-    while known := [(rank[pair], i) for i, pair in enumerate(itertools.pairwise(symbols)) if pair in rank]:
+    while known := [
+        (rank[pair], i) for i, pair in enumerate(itertools.pairwise(symbols)) if pair in rank
+    ]:
         _, i = min(known)
         symbols[i : i + 2] = ["".join(symbols[i : i + 2])]
     return symbols
@@ -100,27 +115,37 @@ def plain_bpe(word: str, rank: dict[tuple[str, str], int]) -> list[str]:
 def test_merges_are_applied_in_their_order(tokenizers, token_map, token_type):
     merges = load(token_map[token_type])["model"]["merges"]
     rank = {tuple(merge): i for i, merge in enumerate(merges)}
-    for word in ["ĠTHE", "THE", "ĠRHINOCEROS", "ĠXYLOPHONE", "QUEUE", "ĠUNDERSTANDINGLY", "ĠZZZ", "ĠMISSISSIPPI"]:
+    for word in [
+        "ĠTHE", "THE", "ĠRHINOCEROS", "ĠXYLOPHONE", "QUEUE", "ĠUNDERSTANDINGLY", "ĠZZZ",
+        "ĠMISSISSIPPI",
+    ]:
         assert tokenizers[token_type].tokenize(word.replace("Ġ", " ")) == plain_bpe(word, rank)
 
 
 def test_characters_per_token(tokenizers):
-    assert tokenizers["char"].get_avg_chars_per_token(tokenizers["char"].encode("[SOS]OWL[EOS]")) == 1
+    tokenizer = tokenizers["char"]
+    assert tokenizer.get_avg_chars_per_token(tokenizer.encode("[SOS]OWL[EOS]")) == 1
     tokenizer = tokenizers["1k"]
     ids = tokenizer.encode("[SOS]SHE WAS THE RHINOCEROS[EOS]")
-    assert tokenizer.get_avg_chars_per_token(ids) == len("SHE WAS THE RHINOCEROS") / (len(ids) - 2) > 2
+    average = len("SHE WAS THE RHINOCEROS") / (len(ids) - 2)
+    assert tokenizer.get_avg_chars_per_token(ids) == average > 2
     with_special = len("[SOS]SHE WAS THE RHINOCEROS[EOS]") / len(ids)
     assert tokenizer.get_avg_chars_per_token(ids, skip_special_tokens=False) == with_special
-    assert tokenizer.get_avg_chars_per_token([]) == tokenizer.get_avg_chars_per_token([0, 3, 4]) == 0
+    assert tokenizer.get_avg_chars_per_token([]) == 0
+    assert tokenizer.get_avg_chars_per_token([0, 3, 4]) == 0
 
 
 @pytest.mark.parametrize("token_type", TYPES)
 @pytest.mark.parametrize(
-    ("text", "place", "character"), [("Hi", 1, "i"), ("[EOS]CAFÉ", 8, "É"), ("A.", 1, "."), ("[A", 0, "[")]
+    ("text", "place", "character"),
+    [("Hi", 1, "i"), ("[EOS]CAFÉ", 8, "É"), ("A.", 1, "."), ("[A", 0, "[")]
 )
 def test_a_character_without_a_token_is_named(tokenizers, token_type, text, place, character):
     for method in (tokenizers[token_type].encode, tokenizers[token_type].tokenize):
-        with pytest.raises(ValueError, match=f"character {place} of the text, {re.escape(repr(character))}, .*upper"):
+        with pytest.raises(
+            ValueError,
+            match=f"character {place} of the text, {re.escape(repr(character))}, .*upper",
+        ):
             method(text)
 
 
@@ -138,7 +163,8 @@ def test_characters_are_the_default(token_map):
     assert H4Tokenizer(token_map).token_type == "char"
 
 
-# ---- Bad input ------------------------------------------------------------------------------------------------------
+# ---- Bad input
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("token_type", ["word", "1K", "", None])
@@ -168,7 +194,8 @@ def test_a_tokenizer_without_a_special_token(token_map, tmp_path):
         H4Tokenizer({"1k": str(tmp_path / "t.json")}, "1k")
 
 
-# ---- Training -------------------------------------------------------------------------------------------------------
+# ---- Training
+# --------------------------------------------------------------------------------------------------
 
 NAMES = ["tokenizer_char.json", "tokenizer_50.json", "tokenizer_90.json", "trained_on.json"]
 
@@ -183,9 +210,14 @@ def test_training_is_reproducible_and_recorded(tmp_path, monkeypatch, token_map)
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert load(tmp_path / "a" / NAMES[0]) == load(token_map["char"])
     record = json.loads((tmp_path / "a" / "trained_on.json").read_text())
-    assert record["files"][0]["file"] == "valid.tokens" and record["command"].endswith("--train valid.tokens")
+    assert record["files"][0]["file"] == "valid.tokens"
+    assert record["command"].endswith("--train valid.tokens")
     tokenizer = H4Tokenizer({"1k": str(tmp_path / "a" / NAMES[2])}, "1k", validate=False)
-    text = next(pieces("Once upon a time, there was a quick brown fox that jumped over any lazy dog it met."))
+    text = next(
+        pieces(
+            "Once upon a time, there was a quick brown fox that jumped over any lazy dog it met."
+        )
+    )
     assert tokenizer.vocab_size == 90 and tokenizer.decode(tokenizer.encode(text)) == text
 
 
@@ -196,15 +228,19 @@ def test_the_first_merge_is_the_most_frequent_pair(tmp_path, monkeypatch):
 
 def test_too_little_text_to_train_on(tmp_path, capsys):
     (tmp_path / "t.txt").write_text("A small text. " * 10)
-    assert train_tokenizers.main(["--train", str(tmp_path / "t.txt"), "-o", str(tmp_path / "out")]) == 2
+    command = ["--train", str(tmp_path / "t.txt"), "-o", str(tmp_path / "out")]
+    assert train_tokenizers.main(command) == 2
     error = capsys.readouterr().err
-    assert error.startswith("train_tokenizers.py: error: ") and "give more of it" in error and error.count("\n") == 1
+    assert error.startswith("train_tokenizers.py: error: ") and "give more of it" in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
 def test_the_committed_files_are_those_of_the_recorded_text(token_map, real_data):
     """With the real texts at hand: the digest, and the same 1,000 tokens again."""
-    units, _ = npy_files.read_sources([real_data("gutenberg/train"), real_data("tiny/raw") / "tinystories.train.txt"])
+    units, _ = npy_files.read_sources(
+        [real_data("gutenberg/train"), real_data("tiny/raw") / "tinystories.train.txt"]
+    )
     texts = [piece for _, text in units for piece in pieces(text)]
     record = json.loads((train_tokenizers.FOLDER / "trained_on.json").read_text())
     assert train_tokenizers.digest(texts) in record.values() and record["pieces"] == len(texts)

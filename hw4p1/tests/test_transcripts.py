@@ -17,7 +17,8 @@ from hw4lib.errors import UserError
 from hypothesis import given
 
 TRANSCRIPT = re.compile(r"[A-Z]+('[A-Z]+)*( [A-Z]+('[A-Z]+)*)*")
-LONG = "THERE WAS ONCE A TEXT OF WHICH NO SENTENCE WAS LONG BUT ALL OF THEM TOGETHER WERE "  # 82 characters
+# 82 characters.
+LONG = "THERE WAS ONCE A TEXT OF WHICH NO SENTENCE WAS LONG BUT ALL OF THEM TOGETHER WERE "
 
 
 def words(text: str) -> str:
@@ -38,7 +39,8 @@ def write(tmp_path):
     return make
 
 
-# ---- Text -> pieces -------------------------------------------------------------------------------------------------
+# ---- Text -> pieces
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,10 @@ def write(tmp_path):
         ("It's Tom, isn't it?", "IT'S TOM ISN'T IT"),
         ("It’s ‘Tom’ — isn’t it?", "IT'S TOM ISN'T IT"),
         ("'Tis the boys' _own_ merry-go-round--see!", "TIS THE BOYS OWN MERRY GO ROUND SEE"),
-        ("Æsop, naïve façade, Brontë, œuvre, straße, ﬁn", "AESOP NAIVE FACADE BRONTE OEUVRE STRASSE FIN"),
+        (
+            "Æsop, naïve façade, Brontë, œuvre, straße, ﬁn",
+            "AESOP NAIVE FACADE BRONTE OEUVRE STRASSE FIN",
+        ),
         ("Mr. Fox met M. Renard at St. Ives.", "MR FOX MET M RENARD AT ST IVES"),
         ("e\u0301te\u0301", "ETE"),  # accents as characters of their own
         ("", ""),
@@ -58,9 +63,13 @@ def test_words(text, expected):
     assert words(text) == expected
 
 
-@pytest.mark.parametrize("odd", ["in 1812", "42nd", "is λόγος", "A&B", "for £5", "a" * 61, "x=y", "{x}", "русский"])
+@pytest.mark.parametrize(
+    "odd", ["in 1812", "42nd", "is λόγος", "A&B", "for £5", "a" * 61, "x=y", "{x}", "русский"]
+)
 def test_a_sentence_that_letters_cannot_write_is_left_out(odd):
-    assert [[word for word, _ in run] for run in runs(f"One. Two {odd} three. Four.")] == [["ONE"], ["FOUR"]]
+    assert [
+        [word for word, _ in run] for run in runs(f"One. Two {odd} three. Four.")
+    ] == [["ONE"], ["FOUR"]]
 
 
 def test_letters_without_a_place_to_cut_are_left_out():
@@ -90,7 +99,9 @@ def test_a_remainder_is_never_too_short():
     assert len(second) >= SHORTEST and f"{first} {second}" == words(text)
 
 
-@pytest.mark.parametrize(("length", "count"), [(SHORTEST - 1, 0), (SHORTEST, 1), (LONGEST, 1), (LONGEST + 1, 2)])
+@pytest.mark.parametrize(
+    ("length", "count"), [(SHORTEST - 1, 0), (SHORTEST, 1), (LONGEST, 1), (LONGEST + 1, 2)]
+)
 def test_how_long_a_piece_may_be(length, count):
     text = ("ABCD " * 60)[: length - 1].rstrip()
     text += "E" * (length - len(text))
@@ -105,31 +116,39 @@ def test_pieces_of_any_text(text):
     assert " ".join(found) == " ".join(line for line in lines if len(line) >= SHORTEST)
 
 
-# ---- Files -> books and stories -------------------------------------------------------------------------------------
+# ---- Files -> books and stories
+# -------------------------------------------------------------------------------------
 
 
 def test_a_book_and_what_gutenberg_puts_around_it(write):
     body = "\nIT\nwas so.\n"
     assert read_units(write("b.txt", body)) == [body]
-    framed = f"Licence 1\n*** START OF THE PROJECT GUTENBERG EBOOK B ***\n{body}\n*** END OF THE PROJECT ***\nLicence"
+    start = "Licence 1\n*** START OF THE PROJECT GUTENBERG EBOOK B ***"
+    framed = f"{start}\n{body}\n*** END OF THE PROJECT ***\nLicence"
     assert read_units(write("b.txt", framed)) == [body]
 
 
 def test_stories_and_tokenised_stories(write):
-    assert read_units(write("s.txt", "One.\r\n<|endoftext|>\n\nTwo.\n<|endoftext|>\n")) == ["One.\n", "\n\nTwo.\n"]
-    assert read_units(write("s.tokens.4M", "i do n't .\n\nlily 's cat\n")) == ["I DON'T .", "LILY'S CAT"]
+    stories = write("s.txt", "One.\r\n<|endoftext|>\n\nTwo.\n<|endoftext|>\n")
+    assert read_units(stories) == ["One.\n", "\n\nTwo.\n"]
+    tokenised = write("s.tokens.4M", "i do n't .\n\nlily 's cat\n")
+    assert read_units(tokenised) == ["I DON'T .", "LILY'S CAT"]
     both = write("b.tokens", "i do n't .\n<|endoftext|>\nlily 's cat\n")
     assert read_units(both) == ["I DON'T .\n", "\nLILY'S CAT\n"]
 
 
 def test_tokens_give_the_transcripts_of_the_text_that_they_were_made_of():
-    """The corpus of hw04 has tokens; put together by hw04's own inverse, it must come out the same."""
+    """The corpus of hw04 has tokens.
+
+    Put together by hw04's own inverse, it must come out the same.
+    """
     for story in read_units(npy_files.SAMPLE / "valid.tokens"):
         assert words(story) == words(lstlm.detokenize(lstlm.tokenize_text(story)))
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "empty"), (b" \n<|endoftext|>\n", "empty"), (b"na\xefve", "not UTF-8 at byte 2")]
+    ("content", "message"),
+    [(b"", "empty"), (b" \n<|endoftext|>\n", "empty"), (b"na\xefve", "not UTF-8 at byte 2")]
 )
 def test_a_bad_text_is_named(write, content, message):
     path = write("bad.txt", content)
@@ -142,7 +161,8 @@ def test_a_missing_text_is_named(tmp_path):
         read_units(tmp_path / "none.txt")
 
 
-# ---- Data sets ------------------------------------------------------------------------------------------------------
+# ---- Data sets
+# --------------------------------------------------------------------------------------------------
 
 
 def book(*marks: str) -> str:
@@ -159,7 +179,9 @@ def test_make_data_writes_each_partition_in_the_order_of_its_text(write, tmp_pat
     write("train/a.txt", book("A", "B"))
     val, test = write("v.txt", book("V")), write("t.txt", book("T"))
     out = tmp_path / "new" / "out"
-    arguments = [str(out), "--train", str(tmp_path / "train"), "--val", str(val), "--test", str(test)]
+    arguments = [
+        str(out), "--train", str(tmp_path / "train"), "--val", str(val), "--test", str(test),
+    ]
     assert make_data.main(arguments) == 0
     assert read_all(out / "train") == [f"{LONG}MARK{mark}" for mark in "ABCD"]
     assert (read_all(out / "val"), read_all(out / "test")) == ([f"{LONG}MARKV"], [f"{LONG}MARKT"])
@@ -169,7 +191,10 @@ def test_make_data_writes_each_partition_in_the_order_of_its_text(write, tmp_pat
     assert array.shape == () and array.dtype == "<U87"
     record = json.loads((out / "source.json").read_text())
     assert record["sources"]["val"] == [
-        {"file": "v.txt", "sha256": hashlib.sha256(val.read_bytes()).hexdigest(), "books_or_stories": 1}
+        {
+            "file": "v.txt", "sha256": hashlib.sha256(val.read_bytes()).hexdigest(),
+            "books_or_stories": 1,
+        }
     ]
     assert record["partitions"]["train"] == {"pieces": 4, "characters": 348}
 
@@ -178,7 +203,10 @@ def test_one_text_is_split_by_story(write, tmp_path):
     stories = [book(chr(65 + i // 26) + chr(65 + i % 26)) for i in range(40)]
     path = write("s.txt", "\n<|endoftext|>\n".join(stories))
     make_dataset(tmp_path / "out", [path], [], [])
-    parts = {part: {text.split()[-1] for text in read_all(tmp_path / "out" / part)} for part in npy_files.PARTITIONS}
+    parts = {
+        part: {text.split()[-1] for text in read_all(tmp_path / "out" / part)}
+        for part in npy_files.PARTITIONS
+    }
     assert parts["val"] == {"MARKAJ", "MARKBD"} and parts["test"] == {"MARKAT", "MARKBN"}
     assert len(parts["train"]) == 36 and not parts["train"] & (parts["val"] | parts["test"])
 
@@ -203,12 +231,20 @@ def test_too_few_stories_cannot_be_split():
         (["--train", "none.txt"], "none.txt: cannot be read"),
         (["--train", "."], "a: two texts of this name"),
         (["--train", "a.txt", "a.txt"], "a: two texts of this name"),
-        (["--train", "a.txt", "--val", "a.txt", "--test", "b.txt"], "val: no piece of text is left"),
-        (["--train", "a.txt", "--val", "b.txt", "--test", "short.txt"], "test: no piece of text is left"),
+        (
+            ["--train", "a.txt", "--val", "a.txt", "--test", "b.txt"],
+            "val: no piece of text is left",
+        ),
+        (
+            ["--train", "a.txt", "--val", "b.txt", "--test", "short.txt"],
+            "test: no piece of text is left",
+        ),
         (["--train", "empty_folder"], "empty_folder: a folder without any"),
     ],
 )
-def test_what_make_data_cannot_use_leaves_nothing(write, tmp_path, monkeypatch, capsys, arguments, message):
+def test_what_make_data_cannot_use_leaves_nothing(
+    write, tmp_path, monkeypatch, capsys, arguments, message
+):
     write("a.txt", book("A"))
     write("b.txt", book("B"))
     write("a.tokens", "a b c\n")
@@ -218,31 +254,37 @@ def test_what_make_data_cannot_use_leaves_nothing(write, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     assert make_data.main(["out", *arguments]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("make_data.py: error: ") and error.count("\n") == 1 and re.search(message, error)
+    assert error.startswith("make_data.py: error: ") and error.count("\n") == 1
+    assert re.search(message, error)
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_what_is_there_is_never_replaced(write, tmp_path, capsys):
     mine = write("new.tmp/thesis.txt", "x")
-    npy_files.make_sample(tmp_path / "new")
+    texts = {part: LONG.replace("ONCE", part) * 9 for part in npy_files.PARTITIONS}
+    make_dataset(tmp_path / "new", *([write(f"{part}.txt", texts[part])] for part in texts))
     assert mine.read_text() == "x" and not [*tmp_path.glob(".new*")]
     path = write("out/train/precious.npy", "x")
     assert make_data.main([str(tmp_path / "out"), "--sample"]) == 2
     assert "is there already" in capsys.readouterr().err and path.read_text() == "x"
 
 
-def test_the_embedded_sample(tmp_path):
-    assert make_data.main([str(tmp_path / "sample"), "--sample"]) == 0
-    texts = {part: read_all(tmp_path / "sample" / part) for part in npy_files.PARTITIONS}
+def test_the_embedded_sample(sample):
+    texts = {part: read_all(sample / part) for part in npy_files.PARTITIONS}
     assert len(texts["train"]) > 10 * len(texts["val"]) > 1000
-    assert {c for part in texts.values() for text in part for c in text} <= set(" 'ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    assert not set(texts["train"]) & set(texts["test"]) and not set(texts["train"]) & set(texts["val"])
+    letters = {letter for part in texts.values() for text in part for letter in text}
+    assert letters <= set(" 'ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    assert not set(texts["train"]) & set(texts["test"])
+    assert not set(texts["train"]) & set(texts["val"])
 
 
-# ---- One file -------------------------------------------------------------------------------------------------------
+# ---- One file
+# --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("array", [np.array("IT'S"), np.array(list("IT'S")), np.array("IT'S", dtype=">U9")], ids=repr)
+@pytest.mark.parametrize(
+    "array", [np.array("IT'S"), np.array(list("IT'S")), np.array("IT'S", dtype=">U9")], ids=repr
+)
 def test_a_transcript_has_either_layout(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
     assert load_transcript(tmp_path / "a.npy") == "IT'S"
@@ -265,7 +307,9 @@ def test_nothing_is_unpickled(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
-@pytest.mark.parametrize("array", [np.array(3), np.zeros(4), np.array([["A"]]), np.array(b"bytes")], ids=repr)
+@pytest.mark.parametrize(
+    "array", [np.array(3), np.zeros(4), np.array([["A"]]), np.array(b"bytes")], ids=repr
+)
 def test_an_array_of_something_else_is_refused(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(UserError, match=r"a\.npy: an array of .* is no transcript"):
@@ -273,13 +317,15 @@ def test_an_array_of_something_else_is_refused(tmp_path, array):
 
 
 def test_a_damaged_file_is_named(tmp_path):
-    """Cut at every length, and with any byte of the header replaced, it is a text or one clear error."""
+    """Cut at every length, with any byte of the header replaced: a text or one clear error."""
     path = tmp_path / "a.npy"
     np.save(path, np.array("A TEXT"))
     whole = path.read_bytes()
     random = np.random.default_rng(0)
     cut_off = [whole[:n] for n in range(len(whole))]
-    changed = [whole[:i] + random.bytes(1) + whole[i + 1 :] for i in range(len(whole)) for _ in range(3)]
+    changed = [
+        whole[:i] + random.bytes(1) + whole[i + 1 :] for i in range(len(whole)) for _ in range(3)
+    ]
     texts = 0
     for content in [*cut_off, *changed, b"PK\x03\x04 an archive", b"plain text"]:
         path.write_bytes(content)

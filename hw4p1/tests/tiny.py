@@ -9,10 +9,17 @@ V = 11
 TOKENIZER = SimpleNamespace(eos_id=4, sos_id=3, pad_id=0, vocab_size=V)
 
 
-def make_model(num_layers=2, d_model=8, num_heads=2, d_ff=12, dropout=0.0, max_len=16, num_classes=V, **options):
-    """A float64 model in eval mode whose parameters are all random: no zeros or ones that would hide a mistake."""
+def make_model(
+    num_layers=2, d_model=8, num_heads=2, d_ff=12, dropout=0.0, max_len=16, num_classes=V, **options
+):
+    """A float64 model in eval mode whose parameters are all random.
+
+    No zeros or ones that would hide a mistake.
+    """
     torch.manual_seed(5)
-    model = DecoderOnlyTransformer(num_layers, d_model, num_heads, d_ff, dropout, max_len, num_classes, **options)
+    model = DecoderOnlyTransformer(
+        num_layers, d_model, num_heads, d_ff, dropout, max_len, num_classes, **options
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.5)

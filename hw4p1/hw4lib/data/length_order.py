@@ -5,13 +5,18 @@ from collections.abc import Iterator
 import torch
 from torch.utils.data import Sampler
 
-POOL = 50  # batches that are sorted together: enough that each is even, few enough that they differ between epochs
+# Batches that are sorted together: enough that each is even, few enough that they differ between
+# epochs.
+POOL = 50
 
 
 class LengthOrder(Sampler[int]):
-    """An order in which the sequences of each batch have similar lengths: a `sampler` for a DataLoader.
+    """An order in which the sequences of each batch have similar lengths.
 
-    With `shuffle` it is random, in each epoch anew, from torch's global generator; else the longest come first.
+    A `sampler` for a DataLoader.
+
+    With `shuffle` it is random, in each epoch anew, from torch's global generator; else the longest
+    come first.
     """
 
     def __init__(self, lengths: list[int], batch_size: int, shuffle: bool):

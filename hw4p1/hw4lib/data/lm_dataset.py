@@ -17,9 +17,9 @@ from .tokenizer import H4Tokenizer
 class LMDataset(Dataset):
     """The transcripts of a partition, all in memory: input `SOS w1 .. wn`, target `w1 .. wn EOS`.
 
-    `config` has `root`, the folder of the partitions, and `subset`, the share of the files to take (the first
-    ones by name); it may have more. UserError that names the file for data that is missing, damaged, or has
-    characters which the tokenizer lacks.
+    `config` has `root`, the folder of the partitions, and `subset`, the share of the files to take
+    (the first ones by name); it may have more. UserError that names the file for data that is
+    missing, damaged, or has characters which the tokenizer lacks.
     """
 
     def __init__(self, partition: str, config: dict, tokenizer: H4Tokenizer):
@@ -47,14 +47,20 @@ class LMDataset(Dataset):
         """The first `subset` of the file names of the partition, sorted."""
         folder = Path(self.text_dir)
         if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; correct data.root or --data, or make it with make_data.py")
+            raise UserError(
+                f"{folder}: no such folder; correct data.root or --data, or make it with "
+                "make_data.py"
+            )
         names = sorted(path.name for path in folder.glob("*.npy"))
         subset = self.config["subset"]
         if not 0 < subset <= 1:
             raise UserError(f"data.subset {subset}: a share of the files is above 0 and at most 1")
         taken = names[: int(subset * len(names))]
         if not taken:
-            raise UserError(f"{folder}: {subset} of its {len(names)} .npy files is none; add files or raise subset")
+            raise UserError(
+                f"{folder}: {subset} of its {len(names)} .npy files is none; add files or raise "
+                "subset"
+            )
         return taken
 
     def _add(self, path: Path) -> None:
@@ -65,9 +71,13 @@ class LMDataset(Dataset):
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
         if not tokens:
-            raise UserError(f"{path}: an empty transcript; remove the file, or make it again with make_data.py")
+            raise UserError(
+                f"{path}: an empty transcript; remove the file, or make it again with make_data.py"
+            )
         if not {self.pad_token, self.sos_token, self.eos_token}.isdisjoint(tokens):
-            raise UserError(f"{path}: it spells a special token, such as [EOS], in its text; take it out")
+            raise UserError(
+                f"{path}: it spells a special token, such as [EOS], in its text; take it out"
+            )
         self.transcripts_shifted.append([self.sos_token, *tokens])
         self.transcripts_golden.append([*tokens, self.eos_token])
         self.total_chars += len(text)
@@ -83,10 +93,15 @@ class LMDataset(Dataset):
 
     def __getitem__(self, idx: int) -> tuple[Tensor, Tensor]:
         """Input and target, both (T,) long."""
-        return torch.tensor(self.transcripts_shifted[idx]), torch.tensor(self.transcripts_golden[idx])
+        shifted = torch.tensor(self.transcripts_shifted[idx])
+        golden = torch.tensor(self.transcripts_golden[idx])
+        return shifted, golden
 
     def collate_fn(self, batch: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Pairs -> inputs (B, T), targets (B, T), both long and padded on the right, and lengths (B,) long."""
+        """Pairs -> inputs (B, T), targets (B, T) and lengths (B,), all long.
+
+        Inputs and targets are padded on the right.
+        """
         shifted, golden = zip(*batch, strict=True)
         lengths = torch.tensor([len(item) for item in shifted])
         return (
@@ -98,12 +113,15 @@ class LMDataset(Dataset):
     def sample_prompts(
         self, num_samples: int, prompt_length: int, seed: int | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Beginnings of random transcripts: (num_samples, 1 + prompt_length) long, each SOS and the first tokens.
+        """Beginnings of random transcripts.
 
-        Also the transcripts themselves, each (T,) long with EOS and without SOS. They are drawn with replacement
-        from NumPy's global generator, in the course's way, so that a seed means the same prompts; with a seed the
-        generator is left as it was. Shorter transcripts than `prompt_length` are passed over; where that gives
-        too few prompts a warning is printed, where none TooShort raised, a RuntimeError.
+        (num_samples, 1 + prompt_length) long, each SOS and the first tokens.
+
+        Also the transcripts themselves, each (T,) long with EOS and without SOS. They are drawn
+        with replacement from NumPy's global generator, in the course's way, so that a seed means
+        the same prompts; with a seed the generator is left as it was. Shorter transcripts than
+        `prompt_length` are passed over; where that gives too few prompts a warning is printed,
+        where none TooShort raised, a RuntimeError.
         """
         state = np.random.get_state()
         try:
@@ -114,15 +132,23 @@ class LMDataset(Dataset):
             if seed is not None:
                 np.random.set_state(state)
         if not chosen:
-            raise TooShort(f"{self.text_dir}: no transcript with {prompt_length} tokens found; ask for less, or give "
-                           "longer transcripts with --data")
+            raise TooShort(
+                f"{self.text_dir}: no transcript with {prompt_length} tokens found; ask for less, "
+                "or give longer transcripts with --data"
+            )
         if len(chosen) < num_samples:
-            print(f"warning: only {len(chosen)} of {num_samples} prompts with {prompt_length} tokens found")
+            print(
+                f"warning: only {len(chosen)} of {num_samples} prompts with {prompt_length} tokens "
+                "found"
+            )
         prompts = torch.tensor([self.transcripts_shifted[i][: prompt_length + 1] for i in chosen])
         return prompts, [torch.tensor(self.transcripts_golden[i]) for i in chosen]
 
     def _draw(self, num_samples: int, prompt_length: int) -> list[int]:
-        """Indices of transcripts that are long enough, from at most ten times as many draws as there are samples."""
+        """Indices of transcripts that are long enough.
+
+        They are from at most ten times as many draws as there are samples.
+        """
         chosen: list[int] = []
         for _ in range(10 * num_samples):
             if len(chosen) == num_samples:

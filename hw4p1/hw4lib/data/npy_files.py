@@ -1,7 +1,7 @@
 """Transcripts on disk, as the course lays them out: `<root>/<partition>/<name>.npy`, one text each.
 
-A file holds a 0-dimensional array of text; a 1-dimensional one of single characters, as the second part of
-the homework has, reads the same.
+A file holds a 0-dimensional array of text; a 1-dimensional one of single characters, as the second
+part of the homework has, reads the same.
 """
 
 import hashlib
@@ -24,7 +24,10 @@ Unit = tuple[str, str]  # name and text of a book or story
 
 
 def load_transcript(path: str | Path) -> str:
-    """The text in a file. UserError that names the file if it is not one; nothing is ever unpickled."""
+    """The text in a file.
+
+    UserError that names the file if it is not one; nothing is ever unpickled.
+    """
     remedy = "make it again with make_data.py"
     try:
         with open(path, "rb") as file:
@@ -35,16 +38,23 @@ def load_transcript(path: str | Path) -> str:
     except Exception as error:  # what NumPy raises for a damaged file is of many classes
         raise UserError(f"{path}: not a .npy file of text ({error}); {remedy}") from None
     if text is None:
-        raise UserError(f"{path}: an array of {array.dtype} and shape {array.shape} is no transcript; {remedy}")
+        raise UserError(
+            f"{path}: an array of {array.dtype} and shape {array.shape} is no transcript; {remedy}"
+        )
     return text
 
 
 def read_sources(paths: list[Path]) -> tuple[list[Unit], list[dict]]:
-    """The books and stories of text files (of a folder: of its *.txt and *.tokens*), and a record of the files."""
+    """The books and stories of text files, and a record of the files.
+
+    Of a folder these are its *.txt and *.tokens*.
+    """
     files = [file for path in paths for file in text_files(path)]
     stems = [file.stem for file in files]
     if twice := {stem for stem in stems if stems.count(stem) > 1}:
-        raise UserError(f"{min(twice)}: two texts of this name in one partition; rename one of them")
+        raise UserError(
+            f"{min(twice)}: two texts of this name in one partition; rename one of them"
+        )
     units: list[Unit] = []
     record = []
     for path in files:
@@ -61,14 +71,22 @@ def text_files(path: Path) -> list[Path]:
         return [path]
     files = sorted({*path.glob("*.txt"), *path.glob("*.tokens*")})
     if not files:
-        raise UserError(f"{path}: a folder without any .txt or .tokens file; give one that has some")
+        raise UserError(
+            f"{path}: a folder without any .txt or .tokens file; give one that has some"
+        )
     return files
 
 
 def split_units(units: list[Unit]) -> dict[str, list[Unit]]:
-    """Of every twenty books or stories the 10th goes to val, the 20th to test and the others to train."""
+    """Part books or stories: of every twenty the 10th goes to val, the 20th to test.
+
+    The others go to train.
+    """
     if len(units) < 20:
-        raise UserError(f"{len(units)} books or stories cannot be split 90 : 5 : 5; name files for --val and --test")
+        raise UserError(
+            f"{len(units)} books or stories cannot be split 90 : 5 : 5; name files for --val and "
+            "--test"
+        )
     parts = {"train": [], "val": units[9::20], "test": units[19::20]}
     parts["train"] = [unit for i, unit in enumerate(units) if i % 20 not in (9, 19)]
     return parts
@@ -84,7 +102,10 @@ def transcripts(units: list[Unit]) -> Iterator[Unit]:
 def write_partition(folder: Path, named_pieces: list[Unit]) -> dict:
     """Write one file for each piece; returns their count and that of their characters."""
     if not named_pieces:
-        raise UserError(f"{folder.name}: no piece of text is left; give texts of 60 letters or more that train has not")
+        raise UserError(
+            f"{folder.name}: no piece of text is left; give texts of 60 letters or more that train "
+            "has not"
+        )
     folder.mkdir(parents=True)
     for name, piece in named_pieces:
         np.save(folder / f"{name}.npy", np.array(piece))
@@ -94,8 +115,8 @@ def write_partition(folder: Path, named_pieces: list[Unit]) -> dict:
 def write_dataset(root: str | Path, parts: dict[str, list[Unit]], record: dict) -> dict:
     """Write each partition and `source.json` under `root`, which appears only when it is complete.
 
-    A piece that train has is left out of val and test. Returns the record with the counts. UserError if `root`
-    is there already: nothing is ever mixed or replaced.
+    A piece that train has is left out of val and test. Returns the record with the counts.
+    UserError if `root` is there already: nothing is ever mixed or replaced.
     """
     root = Path(root)
     if root.exists():
@@ -107,7 +128,11 @@ def write_dataset(root: str | Path, parts: dict[str, list[Unit]], record: dict) 
     building = root.with_name(f".{root.name}.{os.getpid()}.tmp")
     shutil.rmtree(building, ignore_errors=True)  # of a process of the same number that was killed
     try:
-        record = record | {"partitions": {part: write_partition(building / part, made[part]) for part in PARTITIONS}}
+        record = record | {
+            "partitions": {
+                part: write_partition(building / part, made[part]) for part in PARTITIONS
+            }
+        }
         write_json(building / RECORD, record)
         building.rename(root)
     finally:
@@ -116,14 +141,24 @@ def write_dataset(root: str | Path, parts: dict[str, list[Unit]], record: dict) 
 
 
 def make_dataset(root: str | Path, train: list[Path], val: list[Path], test: list[Path]) -> dict:
-    """Turn text files into transcripts under `root`; without `val` and `test`, those of `train` are split."""
+    """Turn text files into transcripts under `root`.
+
+    Without `val` and `test`, those of `train` are split.
+    """
     if bool(val) != bool(test):
         raise UserError("give both --val and --test, or neither and the texts of --train are split")
-    sources = {part: read_sources(paths) for part, paths in zip(PARTITIONS, (train, val, test), strict=True)}
-    parts = {part: units for part, (units, _) in sources.items()} if val else split_units(sources["train"][0])
-    return write_dataset(root, parts, {"sources": {part: files for part, (_, files) in sources.items() if files}})
+    sources = {
+        part: read_sources(paths)
+        for part, paths in zip(PARTITIONS, (train, val, test), strict=True)
+    }
+    if val:
+        parts = {part: units for part, (units, _) in sources.items()}
+    else:
+        parts = split_units(sources["train"][0])
+    record = {"sources": {part: files for part, (_, files) in sources.items() if files}}
+    return write_dataset(root, parts, record)
 
 
 def make_sample(root: str | Path) -> dict:
-    """Turn the stories embedded in the repository (hw04/data/sample) into transcripts under `root`."""
+    """Turn the stories embedded in the repository, hw04/data/sample, into transcripts in `root`."""
     return make_dataset(root, *([SAMPLE / f"{part}.tokens"] for part in ("train", "valid", "test")))

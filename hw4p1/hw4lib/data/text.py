@@ -1,8 +1,11 @@
-"""Plain text -> the transcripts that the model learns from: upper case, A to Z, space and apostrophe.
+"""Plain text -> the transcripts that the model learns from.
 
-A file is a book, or a collection of stories; a book or story becomes pieces of one or more sentences, 60 to
-260 characters long, as transcripts of speech are. What cannot be written with 28 characters (a number, a
-word in Greek, a sign like &) is not silently cut out of its sentence: the whole sentence is left out.
+Upper case, A to Z, space and apostrophe.
+
+A file is a book, or a collection of stories; a book or story becomes pieces of one or more
+sentences, 60 to 260 characters long, as transcripts of speech are. What cannot be written with 28
+characters (a number, a word in Greek, a sign like &) is not silently cut out of its sentence: the
+whole sentence is left out.
 """
 
 import re
@@ -19,15 +22,19 @@ LONGEST_WORD = 60  # a longer run of letters is no word, and would leave no room
 END_OF_STORY = "<|endoftext|>"
 GUTENBERG_FRAME = re.compile(r"(?s)\A.*?\*\*\* ?START OF [^\n]*\n|\n\*\*\* ?END OF .*\Z")
 # Marks and letters that Unicode's decomposition leaves as they are.
-STRAIGHT = str.maketrans({**dict.fromkeys("‘’ʼ‛′`", "'"), "Æ": "AE", "Œ": "OE", "Ø": "O", "Đ": "D", "Ł": "L"})
+STRAIGHT = str.maketrans(
+    {**dict.fromkeys("‘’ʼ‛′`", "'"), "Æ": "AE", "Œ": "OE", "Ø": "O", "Đ": "D", "Ł": "L"}
+)
 SPLIT_CLITIC = re.compile(r"(?<=[A-Z]) (?=(?:N'T|'(?:S|M|D|RE|VE|LL))(?![A-Z]))")  # DO N'T, LILY 'S
-TITLE = re.compile(r"\b(MR|MRS|MS|DR|ST|MME|MLLE|MESSRS|[A-HJ-Z])\.")  # its full stop ends no sentence
+# Its full stop ends no sentence.
+TITLE = re.compile(r"\b(MR|MRS|MS|DR|ST|MME|MLLE|MESSRS|[A-HJ-Z])\.")
 SENTENCE_END = re.compile(r"[.!?]+|\n\s*\n")
 CLAUSE_END = re.compile(r"[,;:()\"“”]|--|[–—]")
 UNSAYABLE = re.compile(rf"[^\W_A-Z]|[&£$%+=@<>|/\\^{{}}~#]|(?:[A-Z]'?){{{LONGEST_WORD + 1},}}")
 WORD = re.compile(r"[A-Z]+(?:'[A-Z]+)*")
 
-Word = tuple[str, int]  # and how good a place for a cut comes after it: 2 end of sentence, 1 end of clause, 0 neither
+# And how good a place for a cut comes after it: 2 end of sentence, 1 end of clause, 0 neither.
+Word = tuple[str, int]
 
 
 def read_text(path: str | Path) -> str:
@@ -44,8 +51,9 @@ def read_text(path: str | Path) -> str:
 def read_units(path: str | Path) -> list[str]:
     """The books or stories of a file, which a split keeps whole.
 
-    With `<|endoftext|>` in it each part is a story; in a tokenised corpus (`.tokens` in its name) without that each
-    line is; else the file is one book, and what Project Gutenberg has put around it is removed.
+    With `<|endoftext|>` in it each part is a story; in a tokenised corpus (`.tokens` in its name)
+    without that each line is; else the file is one book, and what Project Gutenberg has put around
+    it is removed.
     """
     text, tokenised = read_text(path), ".tokens" in Path(path).name
     if END_OF_STORY in text:
@@ -69,7 +77,10 @@ def sentences(text: str) -> list[str]:
 
 
 def words_of(sentence: str) -> list[Word]:
-    """The words of a sentence; an apostrophe counts only between letters, as elsewhere it may be a quote."""
+    """The words of a sentence.
+
+    An apostrophe counts only between letters, as elsewhere it may be a quote.
+    """
     words = []
     for clause in CLAUSE_END.split(sentence):
         in_clause = [(word, 0) for word in WORD.findall(clause)]
@@ -78,7 +89,10 @@ def words_of(sentence: str) -> list[Word]:
 
 
 def runs(text: str) -> Iterator[list[Word]]:
-    """The words of a book or story; a new run begins after each sentence that has to be left out."""
+    """The words of a book or story.
+
+    A new run begins after each sentence that has to be left out.
+    """
     run: list[Word] = []
     for sentence in sentences(text):
         if UNSAYABLE.search(sentence):
@@ -90,10 +104,12 @@ def runs(text: str) -> Iterator[list[Word]]:
 
 
 def cut(run: list[Word]) -> Iterator[str]:
-    """Pieces of SHORTEST to LONGEST characters that make up a run: all of it, if it is not shorter than that.
+    """Pieces of SHORTEST to LONGEST characters that make up a run.
 
-    Each piece goes as far as it can to the end of a sentence, else of a clause, else of a word, and leaves
-    none or at least SHORTEST characters to the next.
+    All of it, if it is not shorter than that.
+
+    Each piece goes as far as it can to the end of a sentence, else of a clause, else of a word, and
+    leaves none or at least SHORTEST characters to the next.
     """
     ends = [0]  # of each word, in a text where each has one space before it
     for word, _ in run:

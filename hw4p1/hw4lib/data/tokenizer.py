@@ -1,4 +1,4 @@
-"""Text -> token ids and back, with the files that train_tokenizers.py makes (handout, section 5.1.1)."""
+"""Text -> token ids and back, with the files of train_tokenizers.py (handout, section 5.1.1)."""
 
 import re
 from pathlib import Path
@@ -11,17 +11,22 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[MASK]", "[SOS]", "[EOS]", "[BLANK]")
 
 
 class H4Tokenizer:
-    """Characters, or byte-pair encodings of 1,000, 5,000 or 10,000 tokens, over Hugging Face's `tokenizers`.
+    """Characters, or byte-pair encodings of 1,000, 5,000 or 10,000 tokens.
 
-    `token_map` names the JSON file of each type. UserError (a ValueError) for a type that is none of the
-    four, or a file that is missing or no tokenizer. With `validate` a short report is printed.
+    Hugging Face's `tokenizers` does the work.
+
+    `token_map` names the JSON file of each type. UserError (a ValueError) for a type that is none
+    of the four, or a file that is missing or no tokenizer. With `validate` a short report is
+    printed.
     """
 
     VALID_TYPES = ["char", "1k", "5k", "10k"]
 
     def __init__(self, token_map: dict[str, str], token_type: str = "char", validate: bool = True):
         if token_type not in self.VALID_TYPES:
-            raise UserError(f"token_type {token_type!r}: choose one of {', '.join(self.VALID_TYPES)}")
+            raise UserError(
+                f"token_type {token_type!r}: choose one of {', '.join(self.VALID_TYPES)}"
+            )
         if token_type not in token_map:
             raise UserError(f"token_map: it names no file for token_type {token_type!r}; add one")
         self.token_type = token_type
@@ -30,7 +35,10 @@ class H4Tokenizer:
         ids = [self.tokenizer.token_to_id(token) for token in SPECIAL_TOKENS]
         if None in ids:
             lacking = SPECIAL_TOKENS[ids.index(None)]
-            raise UserError(f"{token_map[token_type]}: it has no {lacking} token; make it with train_tokenizers.py")
+            raise UserError(
+                f"{token_map[token_type]}: it has no {lacking} token; make it with "
+                "train_tokenizers.py"
+            )
         self.pad_id, self.unk_id, self.mask_id, self.sos_id, self.eos_id, self.blank_id = ids
         self._special_ids = frozenset(ids)
         self._alphabet = self._characters()
@@ -38,15 +46,23 @@ class H4Tokenizer:
             self._validate_tokenizer()
 
     def _load(self, path: str | Path) -> Tokenizer:
-        """The tokenizer of a JSON file, which has the model, with the decoder that puts tokens together again."""
+        """The tokenizer of a JSON file, with the decoder that puts tokens together again.
+
+        The file has the model.
+        """
         if not Path(path).is_file():
-            raise UserError(f"{path}: no such file; correct token_map, or make it with train_tokenizers.py")
+            raise UserError(
+                f"{path}: no such file; correct token_map, or make it with train_tokenizers.py"
+            )
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises no narrower class
-            raise UserError(f"{path}: no tokenizer ({error}); make it again with train_tokenizers.py") from None
+            raise UserError(
+                f"{path}: no tokenizer ({error}); make it again with train_tokenizers.py"
+            ) from None
         if self.token_type == "char":
-            tokenizer.decoder = decoders.Fuse()  # else characters come back with spaces between them
+            # Else characters come back with spaces between them.
+            tokenizer.decoder = decoders.Fuse()
         else:
             tokenizer.decoder = decoders.ByteLevel()
             tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
@@ -62,7 +78,9 @@ class H4Tokenizer:
         return self._encoding(text).tokens
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, without SOS and EOS; a special token spelled in it, such as `[EOS]`, is one id.
+        """The ids of a text, without SOS and EOS.
+
+        A special token spelled in it, such as `[EOS]`, is one id.
 
         UserError for a character that the vocabulary lacks: it would be dropped without a word.
         """
@@ -74,29 +92,41 @@ class H4Tokenizer:
         return self.tokenizer.encode(text)
 
     def _check_characters(self, text: str) -> None:
-        """UserError that names the first character outside the alphabet and outside special tokens."""
-        plain = re.sub("|".join(map(re.escape, SPECIAL_TOKENS)), lambda match: "A" * len(match[0]), text)
+        """UserError that names the first character outside the alphabet and special tokens."""
+        plain = re.sub(
+            "|".join(map(re.escape, SPECIAL_TOKENS)), lambda match: "A" * len(match[0]), text
+        )
         place = next((i for i, c in enumerate(plain) if c not in self._alphabet), None)
         if place is not None:
             hint = "write A to Z, space and apostrophe, in upper case"
-            raise UserError(f"character {place} of the text, {text[place]!r}, is not in the vocabulary; {hint}")
+            raise UserError(
+                f"character {place} of the text, {text[place]!r}, is not in the vocabulary; {hint}"
+            )
 
     def decode(self, token_ids: list[int], skip_special_tokens: bool = False) -> str:
         """The text of a list of ids."""
         return self.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens)
 
-    def get_avg_chars_per_token(self, token_ids: list[int], skip_special_tokens: bool = True) -> float:
-        """Characters of the text per id; without those of special tokens unless told otherwise; 0 if none is left."""
+    def get_avg_chars_per_token(
+        self, token_ids: list[int], skip_special_tokens: bool = True
+    ) -> float:
+        """Characters of the text per id; without those of special tokens unless told otherwise.
+
+        0 if none is left.
+        """
         if skip_special_tokens:
             token_ids = [i for i in token_ids if i not in self._special_ids]
         return len(self.decode(token_ids)) / len(token_ids) if token_ids else 0
 
     def _validate_tokenizer(self) -> None:
-        """Print the vocabulary's size, the special ids, and a sentence on its way there and back."""
+        """Print the vocabulary's size, the special ids, and a sentence there and back."""
         words = "".join(c for c in "SHE'LL READ THE QUIET BOOK TWICE" if c in self._alphabet)
         text = f"[SOS]{words}[EOS]"
         ids = self.encode(text)
         print(f"tokenizer {self.token_type}: {self.vocab_size:,} tokens")
-        print("  " + ", ".join(f"{token} {self.tokenizer.token_to_id(token)}" for token in SPECIAL_TOKENS))
+        print(
+            "  "
+            + ", ".join(f"{token} {self.tokenizer.token_to_id(token)}" for token in SPECIAL_TOKENS)
+        )
         print(f"  {text}\n  {self.tokenize(text)}\n  {ids}\n  {self.decode(ids)}")
         print(f"  {self.get_avg_chars_per_token(ids):.2f} characters per token")

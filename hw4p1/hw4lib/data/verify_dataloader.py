@@ -8,6 +8,9 @@ def verify_dataloader(dataloader: DataLoader) -> None:
     dataset = dataloader.dataset
     shifted, golden, lengths = next(iter(dataloader))
     print(f"partition {dataset.partition}: {len(dataloader):,} batches of {dataloader.batch_size}")
-    print(f"  shifted {tuple(shifted.shape)}, golden {tuple(golden.shape)}, lengths {tuple(lengths.shape)}")
+    print(
+        f"  shifted {tuple(shifted.shape)}, golden {tuple(golden.shape)}, lengths "
+        f"{tuple(lengths.shape)}"
+    )
     print(f"  longest transcript with SOS or EOS: {dataset.text_max_len} tokens")
     print(f"  characters per token: {dataset.get_avg_chars_per_token():.2f}")

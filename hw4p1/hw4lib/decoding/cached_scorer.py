@@ -7,14 +7,18 @@ from ..model.transformers import DecoderOnlyTransformer
 
 
 class KeyValueCache:
-    """One layer's keys and values at the positions so far, of a batch of R sequences of equal length."""
+    """One layer's keys and values so far, of a batch of R sequences of equal length."""
 
     def __init__(self, num_heads: int, max_len: int):
         self.num_heads, self.max_len = num_heads, max_len
-        self.length, self.pairs = 0, None  # keys and values (2, R * H, max_len, D), filled up to `length`
+        # Keys and values (2, R * H, max_len, D), filled up to `length`.
+        self.length, self.pairs = 0, None
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add n positions' keys and values (R * H, n, D); returns those of all positions so far (R * H, L, D)."""
+        """Add n positions' keys and values (R * H, n, D).
+
+        Returns those of all positions so far (R * H, L, D).
+        """
         if self.pairs is None:
             self.pairs = k.new_empty(2, len(k), self.max_len, k.shape[2])
         start, self.length = self.length, self.length + k.shape[1]
@@ -23,7 +27,10 @@ class KeyValueCache:
         return self.pairs[0, :, : self.length], self.pairs[1, :, : self.length]
 
     def follow(self, parents: Tensor, same: int) -> None:
-        """Let sequence i go on from what sequence `parents[i]` has; their first `same` positions are equal already."""
+        """Let sequence i go on from what sequence `parents[i]` has.
+
+        Their first `same` positions are equal already.
+        """
         old = self.pairs.unflatten(1, (-1, self.num_heads))  # (2, R, H, max_len, D)
         new = old
         if len(parents) != old.shape[1]:
@@ -34,11 +41,12 @@ class KeyValueCache:
 
 
 class CachedScorer:
-    """A `score_fn` for SequenceGenerator with the results of `model.score`, computing only what is new.
+    """A `score_fn` for SequenceGenerator: the results of `model.score`, computing what is new.
 
-    It remembers the last call's ids and each layer's keys and values for them. If all sequences of a call begin with
-    one of the remembered sequences, whole, only the tokens after it are computed; else everything is. That the ids
-    are equal is verified each time, but not the model's weights: make a new scorer for each generation.
+    It remembers the last call's ids and each layer's keys and values for them. If all sequences of
+    a call begin with one of the remembered sequences, whole, only the tokens after it are computed;
+    else everything is. That the ids are equal is verified each time, but not the model's weights:
+    make a new scorer for each generation.
     """
 
     any_batch_size = True  # SequenceGenerator may score all beams in one call
@@ -49,7 +57,10 @@ class CachedScorer:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """Scores (B, V) of the token after x (B, L). Raises ValueError in training mode, or if L is over max_len."""
+        """Scores (B, V) of the token after x (B, L).
+
+        Raises ValueError in training mode, or if L is over max_len.
+        """
         start = self._recall(x)
         logits = self.model.score_after(self.caches, x[:, start:], start)
         self.tokens = x.clone()
@@ -62,9 +73,13 @@ class CachedScorer:
         self.tokens = torch.empty(0, 0, dtype=torch.long)  # (R, P)
 
     def _recall(self, x: Tensor) -> int:
-        """Bring the caches in line with x (B, L); returns the number of its tokens that they have."""
+        """Bring the caches in line with x (B, L).
+
+        Returns the number of its tokens that they have.
+        """
         P = self.tokens.shape[1]
-        # Before the first call `tokens` is empty and on no particular device: there is nothing to compare.
+        # Before the first call `tokens` is empty and on no particular device: there is nothing to
+        # compare.
         parents = self._parents(x[:, :P]) if 0 < P < x.shape[1] else None
         if parents is None:
             self._forget()
@@ -76,7 +91,10 @@ class CachedScorer:
         return P
 
     def _parents(self, prefixes: Tensor) -> list[int] | None:
-        """For each of the prefixes (B, P) a remembered sequence that is equal to it; None if one has no such."""
+        """For each of the prefixes (B, P) a remembered sequence that is equal to it.
+
+        None if one has no such.
+        """
         if torch.equal(prefixes, self.tokens):
             return list(range(len(prefixes)))
         row_of = {tuple(tokens): row for row, tokens in enumerate(self.tokens.tolist())}
@@ -84,9 +102,10 @@ class CachedScorer:
         return None if None in parents else parents
 
     def _equal_columns(self, x: Tensor) -> int:
-        """How many leading tokens each row of x shares with the remembered sequence in the same row.
+        """How many leading tokens each row of x shares with the remembered sequence of that row.
 
-        Beams that compete have most of their past in common, and what is in its place already need not be copied.
+        Beams that compete have most of their past in common, and what is in its place already need
+        not be copied.
         """
         if len(x) != len(self.tokens):
             return 0

@@ -16,7 +16,7 @@ class SelfAttentionDecoderLayer(nn.Module):
     def forward(
         self, x: Tensor, key_padding_mask: Tensor | None = None, attn_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """x (B, T, d_model), masks (B, T) and (T, T) -> (B, T, d_model), attention weights (B, T, T)."""
+        """x (B, T, d_model), masks (B, T), (T, T) -> (B, T, d_model), weights (B, T, T)."""
         x, weights = self.self_attn(x, key_padding_mask, attn_mask)
         return self.ffn(x), weights
 

@@ -1,4 +1,7 @@
-"""The two sublayers of a decoder layer, pre-norm: x + dropout(f(norm(x))) (handout, section 5.2.3)."""
+"""The two sublayers of a decoder layer (handout, section 5.2.3).
+
+They are pre-norm: x + dropout(f(norm(x))).
+"""
 
 import math
 
@@ -10,12 +13,18 @@ from ..errors import UserError
 
 
 class SelfAttentionLayer(nn.Module):
-    """Masked multi-head self-attention: each position takes from the positions that its masks let it see."""
+    """Masked multi-head self-attention.
+
+    Each position takes from the positions that its masks let it see.
+    """
 
     def __init__(self, d_model: int, num_heads: int, dropout: float = 0.0):
         super().__init__()
         if num_heads < 1 or d_model % num_heads:
-            raise UserError(f"d_model {d_model} does not divide into num_heads {num_heads} equal parts; change one")
+            raise UserError(
+                f"d_model {d_model} does not divide into num_heads {num_heads} equal parts; change "
+                "one"
+            )
         self.mha = nn.MultiheadAttention(d_model, num_heads, dropout=dropout, batch_first=True)
         self.norm = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
@@ -23,7 +32,9 @@ class SelfAttentionLayer(nn.Module):
     def forward(
         self, x: Tensor, key_padding_mask: Tensor | None = None, attn_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """x (B, T, d_model), masks (B, T) and (T, T), True = ignore -> (B, T, d_model), weights (B, T, T).
+        """x (B, T, d_model), masks (B, T) and (T, T) -> (B, T, d_model), weights (B, T, T).
+
+        Masks are True where a position is ignored.
 
         The weights are the mean over the heads.
         """
@@ -35,26 +46,34 @@ class SelfAttentionLayer(nn.Module):
         return x + self.dropout(attended), weights
 
     def causal(self, x: Tensor, cache=None) -> Tensor:
-        """`forward` with the causal mask alone and without weights, several times as fast: (B, n, d_model) both.
+        """`forward` with the causal mask alone and without weights, several times as fast.
 
-        With a `cache` (hw4lib.decoding) x is what follows the positions in it, which each of x sees too.
+        (B, n, d_model) both.
+
+        With a `cache` (hw4lib.decoding) x is what follows the positions in it, which each of x sees
+        too.
         """
         B, n, E = x.shape
         H = self.mha.num_heads
-        qkv = F.linear(self.norm(x), self.mha.in_proj_weight, self.mha.in_proj_bias)  # (B, n, 3 * E)
+        # (B, n, 3 * E).
+        qkv = F.linear(self.norm(x), self.mha.in_proj_weight, self.mha.in_proj_bias)
         q, k, v = qkv.view(B, n, 3, H, E // H).permute(2, 0, 3, 1, 4).reshape(3, B * H, n, E // H)
         if cache is not None:
             k, v = cache.extend(k, v)  # (B * H, L, E / H)
-        heads = causal_attention(q, k, v, self.mha.dropout if self.training else 0.0)  # (B * H, n, E / H)
+        # (B * H, n, E / H).
+        heads = causal_attention(q, k, v, self.mha.dropout if self.training else 0.0)
         joined = heads.view(B, H, n, E // H).transpose(1, 2).reshape(B, n, E)
         return x + self.dropout(self.mha.out_proj(joined))
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
-    """The last n of L positions, q (M, n, D), look at themselves and all before, k and v (M, L, D): (M, n, D).
+    """The last n of L positions, q (M, n, D), look at themselves and all before, k and v (M, L, D).
 
-    M counts batch and heads together. Two plain batched products: on a CPU, with the short sequences here,
-    bfloat16 training takes a third of the time that it takes with F.scaled_dot_product_attention.
+    (M, n, D).
+
+    M counts batch and heads together. Two plain batched products: on a CPU, with the short
+    sequences here, bfloat16 training takes a third of the time that it takes with
+    F.scaled_dot_product_attention.
     """
     n, L = q.shape[1], k.shape[1]
     future = q.new_full((n, L), -math.inf).triu(L - n + 1)
@@ -67,7 +86,9 @@ class FeedForwardLayer(nn.Module):
 
     def __init__(self, d_model: int, d_ff: int, dropout: float = 0.0):
         super().__init__()
-        self.ffn = nn.Sequential(nn.Linear(d_model, d_ff), nn.GELU(), nn.Dropout(dropout), nn.Linear(d_ff, d_model))
+        self.ffn = nn.Sequential(
+            nn.Linear(d_model, d_ff), nn.GELU(), nn.Dropout(dropout), nn.Linear(d_ff, d_model)
+        )
         self.norm = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
 

@@ -1,6 +1,7 @@
 """Training and evaluation, with what they write."""
 
-from .base_trainer import BaseTrainer, Stopped
+from ..errors import Stopped
+from .base_trainer import BaseTrainer
 from .lm_trainer import LMTrainer
 
 __all__ = ["BaseTrainer", "LMTrainer", "Stopped"]

@@ -1,4 +1,7 @@
-"""What every training needs: a folder for its files, metrics, pictures, checkpoints (handout, section 5.4)."""
+"""What every training needs.
+
+A folder for its files, metrics, pictures, checkpoints (handout, section 5.4).
+"""
 
 import copy
 import random
@@ -11,22 +14,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import Stopped, UserError
 from ..files import atomic_write, write_json
 from ..model import DecoderOnlyTransformer
 
 SAVE_SECONDS = 300  # a run that is killed loses no more work than that
 
 
-class Stopped(Exception):
-    """A training that was asked to stop, with its state saved."""
-
-
 class BaseTrainer(ABC):
-    """The frame of a training: subclasses say what an epoch is. The caller sets `optimizer` and `scheduler`.
+    """The frame of a training: subclasses say what an epoch is.
 
-    Its files are under `expts/<run_name>/` in the current folder: a copy of the configuration, the model's
-    architecture, checkpoints, attention maps and generated texts.
+    The caller sets `optimizer` and `scheduler`.
+
+    Its files are under `expts/<run_name>/` in the current folder: a copy of the configuration, the
+    model's architecture, checkpoints, attention maps and generated texts.
     """
 
     def __init__(
@@ -34,13 +35,19 @@ class BaseTrainer(ABC):
         device: str | torch.device | None = None,
     ):
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.model, self.tokenizer, self.config, self.run_name = model.to(self.device), tokenizer, config, run_name
+        self.model = model.to(self.device)
+        self.tokenizer = tokenizer
+        self.config = config
+        self.run_name = run_name
         self.optimizer = self.scheduler = None
         self.precision = choose_precision(torch.device(self.device).type)
         # Only float16 is so narrow that gradients need scaling.
-        self.scaler = torch.amp.GradScaler(torch.device(self.device).type, enabled=self.precision == torch.float16)
+        self.scaler = torch.amp.GradScaler(
+            torch.device(self.device).type, enabled=self.precision == torch.float16
+        )
         self.current_epoch, self.best_metric, self.training_history = 0, float("inf"), []
-        self.progress: dict | None = None  # of an epoch that is not complete: what a subclass needs to go on with it
+        # Of an epoch that is not complete: what a subclass needs to go on with it.
+        self.progress: dict | None = None
         self.stop_requested, self.last_save = False, time.monotonic()
         (self.expt_root, self.checkpoint_dir, self.attn_dir, self.text_dir, self.best_model_path,
          self.last_model_path) = self._init_experiment(run_name, config_file)  # fmt: skip
@@ -65,7 +72,9 @@ class BaseTrainer(ABC):
 
     # ---- The folder
 
-    def _init_experiment(self, run_name: str, config_file: str | Path) -> tuple[Path, Path, Path, Path, Path, Path]:
+    def _init_experiment(
+        self, run_name: str, config_file: str | Path
+    ) -> tuple[Path, Path, Path, Path, Path, Path]:
         """Make the folders and the two files that describe the run; returns the paths."""
         root = Path.cwd() / "expts" / run_name
         checkpoints, attention, text = root / "checkpoints", root / "attn", root / "text"
@@ -77,11 +86,16 @@ class BaseTrainer(ABC):
             shutil.copyfile(config_file, root / "config.yaml")
         arch = self._architecture()
         atomic_write(root / "model_arch.txt", lambda file: file.write(arch.encode()))
-        best, last = (checkpoints / f"checkpoint-{name}-model.pth" for name in ("best-metric", "last-epoch"))
+        best, last = (
+            checkpoints / f"checkpoint-{name}-model.pth" for name in ("best-metric", "last-epoch")
+        )
         return root, checkpoints, attention, text, best, last
 
     def _architecture(self) -> str:
-        """torchinfo's table of the model for a full batch, without computing one: on the meta device."""
+        """torchinfo's table of the model for a full batch, without computing one.
+
+        On the meta device.
+        """
         from torchinfo import summary
 
         if not isinstance(self.model, DecoderOnlyTransformer):
@@ -102,9 +116,14 @@ class BaseTrainer(ABC):
         try:
             import wandb
 
-            return wandb.init(project=settings.get("wandb_project", "default-project"), config=self.config, **how)
-        except Exception as error:  # not installed, not logged in, no network: wandb has many ways to fail
-            print(f"note: going on without wandb ({error}); set training.use_wandb to False to be rid of this note")
+            return wandb.init(
+                project=settings.get("wandb_project", "default-project"), config=self.config, **how
+            )
+        except Exception as error:  # not installed, not logged in, no network and more
+            print(
+                f"note: going on without wandb ({error}); set training.use_wandb to False to be "
+                "rid of this note"
+            )
             self.use_wandb = False
             return None
 
@@ -118,17 +137,30 @@ class BaseTrainer(ABC):
             for name, number in numbers.items():
                 print(f"    {name:<22}{number:.4f}")
         if self.use_wandb:
-            flat = {f"{split}/{name}": number for split, numbers in metrics.items() for name, number in numbers.items()}
+            flat = {
+                f"{split}/{name}": number for split, numbers in metrics.items()
+                for name, number in numbers.items()
+            }
             self.wandb_run.log({**flat, "learning_rate": lr}, step=step)
 
-    def _save_attention_plot(self, attn_weights: Tensor, epoch: int, attn_type: str = "self") -> None:
-        """Draw weights (T, S), targets from top to bottom, as `{attn_type}_attention_epoch{epoch}.png`."""
+    def _save_attention_plot(
+        self, attn_weights: Tensor, epoch: int, attn_type: str = "self"
+    ) -> None:
+        """Draw weights (T, S), targets from top to bottom.
+
+        The picture is `{attn_type}_attention_epoch{epoch}.png`.
+        """
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7, 6))
         axes = figure.add_subplot()
-        figure.colorbar(axes.imshow(attn_weights.float().cpu().numpy(), aspect="auto", interpolation="nearest"))
-        axes.set(xlabel="source position", ylabel="target position", title=f"{attn_type} attention, epoch {epoch}")
+        figure.colorbar(
+            axes.imshow(attn_weights.float().cpu().numpy(), aspect="auto", interpolation="nearest")
+        )
+        axes.set(
+            xlabel="source position", ylabel="target position",
+            title=f"{attn_type} attention, epoch {epoch}",
+        )
         path = self.attn_dir / f"{attn_type}_attention_epoch{epoch}.png"
         atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=100))
         if self.use_wandb:
@@ -155,9 +187,10 @@ class BaseTrainer(ABC):
     # ---- Checkpoints
 
     def save_checkpoint(self, filename: str) -> None:
-        """Write all that is needed to go on, to the bit, to `filename` in the folder of checkpoints.
+        """Write all that is needed to go on, to the bit, to `filename` among the checkpoints.
 
-        `epoch` counts the complete epochs; with `progress` the file was written in the middle of the next one.
+        `epoch` counts the complete epochs; with `progress` the file was written in the middle of
+        the next one.
         """
         content = {
             "epoch": self.current_epoch,
@@ -174,16 +207,20 @@ class BaseTrainer(ABC):
         try:
             atomic_write(self.checkpoint_dir / filename, lambda file: torch.save(content, file))
         except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # a full disk, of which torch tells the place in its own code
+            # A full disk, of which torch tells the place in its own code.
+            if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
         self.last_save = time.monotonic()
         self._upload(self.checkpoint_dir / filename)
 
     def load_checkpoint(self, filename: str) -> None:
-        """Go on from what `save_checkpoint` wrote. What cannot be loaded is warned of and left as it is.
+        """Go on from what `save_checkpoint` wrote.
 
-        Raises FileNotFoundError if there is no such file; RuntimeError if nothing of it could be loaded.
+        What cannot be loaded is warned of and left as it is.
+
+        Raises FileNotFoundError if there is no such file; RuntimeError if nothing of it could be
+        loaded.
         """
         path = self.checkpoint_dir / filename
         content = read_checkpoint(path)
@@ -201,8 +238,12 @@ class BaseTrainer(ABC):
             try:
                 load(content[key])
                 loaded.add(key)
-            except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-                warnings.warn(f"{path}: its {key} does not fit here and is left out: {error}", stacklevel=2)
+            except (
+                RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError,
+            ) as error:
+                warnings.warn(
+                    f"{path}: its {key} does not fit here and is left out: {error}", stacklevel=2
+                )
         if loaded <= {"scaler_state_dict", "random_state"}:  # which fit everywhere
             raise RuntimeError(f"{path}: nothing in it could be loaded; it is of another model")
         self.current_epoch = content.get("epoch", 0)
@@ -211,16 +252,24 @@ class BaseTrainer(ABC):
         self.progress = content.get("progress")
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Take weights over if all of them fit, else raise UserError that names the first one that does not."""
+        """Take weights over if all fit, else raise UserError that names the first misfit."""
         expected = self.model.state_dict()
         for name in sorted(expected.keys() | weights.keys()):
-            there, here = (tuple(w[name].shape) if name in w else "missing" for w in (weights, expected))
+            there, here = (
+                tuple(w[name].shape) if name in w else "missing" for w in (weights, expected)
+            )
             if there != here:
-                raise UserError(f"{name} is {there} in the checkpoint, {here} in the model; use the model it is of")
+                raise UserError(
+                    f"{name} is {there} in the checkpoint, {here} in the model; use the model it "
+                    "is of"
+                )
         self.model.load_state_dict(weights)
 
     def _save_if_due(self) -> None:
-        """In the middle of an epoch: save every few minutes; raise Stopped, saved, if `stop_requested` was set."""
+        """In the middle of an epoch: save every few minutes.
+
+        Raise Stopped, saved, if `stop_requested` was set.
+        """
         if self.stop_requested or time.monotonic() - self.last_save > SAVE_SECONDS:
             self.save_checkpoint(self.last_model_path.name)
         if self.stop_requested:
@@ -230,13 +279,20 @@ class BaseTrainer(ABC):
 def choose_precision(device_type: str) -> torch.dtype:
     """The dtype of large products in training: what the hardware multiplies fast, else float32."""
     if device_type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16
+        return torch.float16
     features = torch.cpu.get_capabilities() if device_type == "cpu" else {}
-    return torch.bfloat16 if features.get("amx_bf16") or features.get("avx512_bf16") else torch.float32
+    if features.get("amx_bf16") or features.get("avx512_bf16"):
+        return torch.bfloat16
+    return torch.float32
 
 
 def random_state() -> dict:
-    """The state of the generators that training draws from: torch's for order and dropout, Python's for layer drop."""
+    """The state of the generators that training draws from.
+
+    Torch's for order and dropout, Python's for layer drop.
+    """
     state = {"torch": torch.get_rng_state(), "python": random.getstate()}
     return state | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
 
@@ -251,7 +307,9 @@ def set_random_state(state: dict) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict:
-    """The content of a checkpoint, on the CPU; nothing is unpickled but tensors, numbers, strings and containers.
+    """The content of a checkpoint, on the CPU.
+
+    Nothing is unpickled but tensors, numbers, strings and containers.
 
     Raises FileNotFoundError if there is none, UserError (a ValueError) if it is something else.
     """
@@ -260,7 +318,12 @@ def read_checkpoint(path: str | Path) -> dict:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many classes, with advice to load unsafely
-        raise UserError(f"{path}: not a checkpoint, or a damaged one ({type(error).__name__}); train anew") from None
+        raise UserError(
+            f"{path}: not a checkpoint, or a damaged one ({type(error).__name__}); train anew"
+        ) from None
     if not isinstance(content, dict) or "model_state_dict" not in content:
-        raise UserError(f"{path}: it has no model_state_dict, so it is no checkpoint of a training; give another")
+        raise UserError(
+            f"{path}: it has no model_state_dict, so it is no checkpoint of a training; give "
+            "another"
+        )
     return content

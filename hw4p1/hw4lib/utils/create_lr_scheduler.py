@@ -20,7 +20,8 @@ from .config_numbers import reject_text_numbers
 
 DEFAULTS = {  # of the section that each name has in the configuration
     "reduce_lr": {
-        "mode": "min", "factor": 0.1, "patience": 10, "threshold": 1e-4, "threshold_mode": "rel", "cooldown": 0,
+        "mode": "min", "factor": 0.1, "patience": 10, "threshold": 1e-4, "threshold_mode": "rel",
+        "cooldown": 0,
         "min_lr": 1e-5, "eps": 1e-8,
     },
     "cosine": {"T_max": 60, "eta_min": 1e-4, "last_epoch": -1},
@@ -30,14 +31,15 @@ DEFAULTS = {  # of the section that each name has in the configuration
 
 
 def create_scheduler(
-    optimizer: Optimizer, scheduler_config: dict, train_loader: DataLoader, gradient_accumulation_steps: int = 1
+    optimizer: Optimizer, scheduler_config: dict, train_loader: DataLoader,
+    gradient_accumulation_steps: int = 1
 ) -> LRScheduler:
     """The schedule of the section `scheduler` of config.yaml.
 
-    `reduce_lr` is stepped once per epoch with a loss. `cosine` and `cosine_warm` are stepped after each step of
-    the optimizer, of which an epoch has ceil(batches / gradient_accumulation_steps); the lengths in the
-    configuration are epochs, for `cosine` and `warmup` also parts of one. `warmup` comes before them and is
-    linear. UserError (a ValueError) for what cannot be used.
+    `reduce_lr` is stepped once per epoch with a loss. `cosine` and `cosine_warm` are stepped after
+    each step of the optimizer, of which an epoch has ceil(batches / gradient_accumulation_steps);
+    the lengths in the configuration are epochs, for `cosine` and `warmup` also parts of one.
+    `warmup` comes before them and is linear. UserError (a ValueError) for what cannot be used.
     """
     reject_text_numbers(scheduler_config, "scheduler")
     name = scheduler_config.get("name")
@@ -45,7 +47,9 @@ def create_scheduler(
         raise UserError(f"scheduler.name {name!r}: choose one of reduce_lr, cosine, cosine_warm")
     warmup = _section(scheduler_config, "warmup")
     if name == "reduce_lr" and warmup["enabled"]:
-        raise UserError("scheduler.warmup: reduce_lr goes by epochs and takes no warm-up; set enabled to False")
+        raise UserError(
+            "scheduler.warmup: reduce_lr goes by epochs and takes no warm-up; set enabled to False"
+        )
     steps = _steps_per_epoch(train_loader, gradient_accumulation_steps)
     try:
         scheduler = _base_scheduler(optimizer, name, _section(scheduler_config, name), steps)
@@ -55,7 +59,10 @@ def create_scheduler(
 
 
 def _section(scheduler_config: dict, name: str) -> dict:
-    """The values of a section, with the defaults for those that it lacks; other keys are left out."""
+    """The values of a section, with the defaults for those that it lacks.
+
+    Other keys are left out.
+    """
     given = scheduler_config.get(name) or {}
     return {key: given.get(key, default) for key, default in DEFAULTS[name].items()}
 
@@ -76,13 +83,22 @@ def _base_scheduler(optimizer: Optimizer, name: str, section: dict, steps: int) 
     if name == "reduce_lr":
         return ReduceLROnPlateau(optimizer, **section)
     if name == "cosine":
-        return CosineAnnealingLR(optimizer, **section | {"T_max": _in_steps("T_max", section["T_max"], steps)})
+        return CosineAnnealingLR(
+            optimizer, **section | {"T_max": _in_steps("T_max", section["T_max"], steps)}
+        )
     return CosineAnnealingWarmRestarts(optimizer, **section | {"T_0": section["T_0"] * steps})
 
 
-def _after_warmup(optimizer: Optimizer, scheduler: LRScheduler, warmup: dict, steps: int) -> LRScheduler:
-    """A linear rise over the first epochs, then the schedule; the schedule alone if there is no warm-up."""
-    length = _in_steps("warmup.epochs", warmup["epochs"], steps, least=0) if warmup["enabled"] else 0
+def _after_warmup(
+    optimizer: Optimizer, scheduler: LRScheduler, warmup: dict, steps: int
+) -> LRScheduler:
+    """A linear rise over the first epochs, then the schedule.
+
+    The schedule alone if there is no warm-up.
+    """
+    length = 0
+    if warmup["enabled"]:
+        length = _in_steps("warmup.epochs", warmup["epochs"], steps, least=0)
     if length == 0:
         return scheduler
     rise = LinearLR(optimizer, warmup["start_factor"], warmup["end_factor"], total_iters=length)
@@ -90,10 +106,11 @@ def _after_warmup(optimizer: Optimizer, scheduler: LRScheduler, warmup: dict, st
 
 
 def plot_lr_schedule(
-    scheduler: LRScheduler, num_epochs: int, train_loader: DataLoader, gradient_accumulation_steps: int = 1,
+    scheduler: LRScheduler, num_epochs: int, train_loader: DataLoader,
+    gradient_accumulation_steps: int = 1,
     max_groups: int = 5,
 ) -> None:
-    """Draw the learning rate of the first `max_groups` parameter groups, and leave the schedule as it was.
+    """Draw the learning rate of the first `max_groups` groups; the schedule stays as it was.
 
     `reduce_lr` is drawn as the constant that it is as long as the loss falls.
     """
@@ -102,24 +119,32 @@ def plot_lr_schedule(
     steps = _steps_per_epoch(train_loader, gradient_accumulation_steps)
     rates = _simulate(scheduler, num_epochs * steps)  # one list for each step
     epochs = [step / steps for step in range(len(rates))]
-    names = [group.get("name", f"group {i}") for i, group in enumerate(scheduler.optimizer.param_groups)]
+    names = [
+        group.get("name", f"group {i}") for i, group in enumerate(scheduler.optimizer.param_groups)
+    ]
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     for name, rate in list(zip(names, zip(*rates, strict=True), strict=True))[:max_groups]:
         axes.plot(epochs, rate, label=name)
     axes.set(xlabel="epoch", ylabel="learning rate", yscale="log")
-    axes.secondary_xaxis("top", functions=(lambda x: x * steps, lambda x: x / steps)).set_xlabel("step")
+    axes.secondary_xaxis(
+        "top", functions=(lambda x: x * steps, lambda x: x / steps)
+    ).set_xlabel("step")
     axes.grid(alpha=0.3)
     axes.legend()
     plt.show()
 
 
 def _simulate(scheduler: LRScheduler, steps: int) -> list[list[float]]:
-    """The learning rates of all groups before each step. The schedule and its optimizer are restored afterwards."""
+    """The learning rates of all groups before each step.
+
+    The schedule and its optimizer are restored afterwards.
+    """
     groups = scheduler.optimizer.param_groups
     state, before = copy.deepcopy(scheduler.state_dict()), [group["lr"] for group in groups]
     rates = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the schedule steps here without the optimizer, which torch warns of
+        # The schedule steps here without the optimizer, which torch warns of.
+        warnings.simplefilter("ignore")
         for _ in range(steps):
             rates.append([group["lr"] for group in groups])
             if not isinstance(scheduler, ReduceLROnPlateau):

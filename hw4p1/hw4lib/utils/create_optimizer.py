@@ -15,12 +15,13 @@ OPTIMIZERS = {  # name in the configuration -> class, and the options in the sec
 
 
 def create_optimizer(model: nn.Module, opt_config: dict) -> optim.Optimizer:
-    """The optimizer of the section `optimizer` of config.yaml, for the trainable parameters of a model.
+    """The optimizer of the section `optimizer` of config.yaml, for what of a model trains.
 
-    `name`, `lr` and `weight_decay` are required. With `param_groups` each parameter is a group of its own with
-    the learning rate of the first entry that has a part of its name in `patterns`, else the base rate; without,
-    and with `layer_decay` enabled, with the base rate decayed; else there is one group, `model`. Decay means
-    times `decay_rate` for each dot in the parameter's name. UserError (a ValueError) for what cannot be used.
+    `name`, `lr` and `weight_decay` are required. With `param_groups` each parameter is a group of
+    its own with the learning rate of the first entry that has a part of its name in `patterns`,
+    else the base rate; without, and with `layer_decay` enabled, with the base rate decayed; else
+    there is one group, `model`. Decay means times `decay_rate` for each dot in the parameter's
+    name. UserError (a ValueError) for what cannot be used.
     """
     reject_text_numbers(opt_config, "optimizer")
     for key in ("name", "lr", "weight_decay"):
@@ -28,13 +29,16 @@ def create_optimizer(model: nn.Module, opt_config: dict) -> optim.Optimizer:
             raise UserError(f"optimizer.{key}: it is missing; set it in the configuration")
     name = str(opt_config["name"]).lower()
     if name not in OPTIMIZERS:
-        raise UserError(f"optimizer.name {opt_config['name']!r}: choose one of {', '.join(OPTIMIZERS)}")
+        raise UserError(
+            f"optimizer.name {opt_config['name']!r}: choose one of {', '.join(OPTIMIZERS)}"
+        )
     optimizer_class, keys = OPTIMIZERS[name]
     section = opt_config.get(name) or {}
     options = {key: section[key] for key in keys if key in section}
     try:
         optimizer = optimizer_class(
-            _groups(model, opt_config), lr=opt_config["lr"], weight_decay=opt_config["weight_decay"], **options
+            _groups(model, opt_config), lr=opt_config["lr"],
+            weight_decay=opt_config["weight_decay"], **options
         )
     except (TypeError, ValueError, IndexError) as error:
         raise UserError(f"optimizer {name}: {error}; correct it in the configuration") from None
@@ -47,19 +51,33 @@ def _groups(model: nn.Module, opt_config: dict) -> list[dict]:
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     base, entries = opt_config["lr"], opt_config.get("param_groups")
     if entries:
-        return [{"params": [p], "lr": _rate(name, entries, base), "name": name} for name, p in trainable.items()]
+        return [
+            {"params": [p], "lr": _rate(name, entries, base), "name": name}
+            for name, p in trainable.items()
+        ]
     decay = opt_config.get("layer_decay")
     if _enabled(decay):
-        return [{"params": [p], "lr": _decayed(base, name, decay), "name": name} for name, p in trainable.items()]
+        return [
+            {"params": [p], "lr": _decayed(base, name, decay), "name": name}
+            for name, p in trainable.items()
+        ]
     return [{"params": list(trainable.values()), "lr": base, "name": "model"}]
 
 
 def _rate(name: str, entries: list[dict], base: float) -> float:
-    """The learning rate of a parameter: that of the first entry of `param_groups` which matches its name."""
+    """The learning rate of a parameter.
+
+    That of the first entry of `param_groups` which matches its name.
+    """
     for entry in entries:
-        well_formed = isinstance(entry, dict) and isinstance(entry.get("patterns"), (list, type(None)))
+        well_formed = isinstance(entry, dict) and isinstance(
+            entry.get("patterns"), (list, type(None))
+        )
         if not well_formed or not isinstance(entry.get("lr", base), (int, float)):
-            raise UserError(f"optimizer.param_groups: {entry!r}; patterns has to be a list in it, and lr a number")
+            raise UserError(
+                f"optimizer.param_groups: {entry!r}; patterns has to be a list in it, and lr a "
+                "number"
+            )
         if any(pattern in name for pattern in entry.get("patterns") or []):
             return _decayed(entry.get("lr", base), name, entry.get("layer_decay"))
     return base
@@ -75,7 +93,9 @@ def _decayed(lr: float, name: str, decay: dict | None) -> float:
 
 def _print_summary(optimizer: optim.Optimizer) -> None:
     """The class, and how many parameters learn at which rate."""
-    print(f"optimizer {type(optimizer).__name__}, weight decay {optimizer.defaults['weight_decay']:g}")
+    print(
+        f"optimizer {type(optimizer).__name__}, weight decay {optimizer.defaults['weight_decay']:g}"
+    )
     sizes: Counter[float] = Counter()
     for group in optimizer.param_groups:
         sizes[group["lr"]] += sum(p.numel() for p in group["params"])

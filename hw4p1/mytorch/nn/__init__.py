@@ -1,8 +1,8 @@
 """The four layers of the handout's section 4, each class in a file of its own.
 
-Each has `forward`, which keeps what `backward` needs, and `backward`, which takes dL/d(output) and returns
-dL/d(input). No array that is given is changed. A result has the data type of what went in; where those
-differ, NumPy's promotion decides (float32 with float64 gives float64).
+Each has `forward`, which keeps what `backward` needs, and `backward`, which takes dL/d(output) and
+returns dL/d(input). No array that is given is changed. A result has the data type of what went in;
+where those differ, NumPy's promotion decides (float32 with float64 gives float64).
 """
 
 from .activation import Softmax

@@ -20,10 +20,15 @@ class Linear:
         self.b = b
 
     def forward(self, A: np.ndarray) -> np.ndarray:
-        """A: (*, in_features) -> Z: (*, out_features). ValueError if A's last dimension is another one."""
+        """A: (*, in_features) -> Z: (*, out_features).
+
+        ValueError if A's last dimension is another one.
+        """
         out_features, in_features = self.W.shape
         if A.ndim == 0 or A.shape[-1] != in_features:
-            raise ValueError(f"Linear: the input has shape {A.shape}; its last dimension must be {in_features}")
+            raise ValueError(
+                f"Linear: the input has shape {A.shape}; its last dimension must be {in_features}"
+            )
         self.A = A
         self.input_shape = A.shape
         Z = self._rows(A) @ self.W.T + self.b  # (B, out_features)
@@ -42,5 +47,5 @@ class Linear:
 
     @staticmethod
     def _rows(x: np.ndarray) -> np.ndarray:
-        """(*, C) -> (B, C), with one matrix product to follow instead of one for each leading index."""
+        """(*, C) -> (B, C), so that one matrix product follows, not one for each leading index."""
         return x.reshape(int(np.prod(x.shape[:-1])), x.shape[-1])

@@ -1,4 +1,7 @@
-"""Attention in several subspaces at once (handout, section 4.4; Vaswani et al. 2017, section 3.2.2)."""
+"""Attention in several subspaces at once.
+
+Handout, section 4.4; Vaswani et al. 2017, section 3.2.2.
+"""
 
 import numpy as np
 
@@ -7,14 +10,17 @@ from .scaled_dot_product_attention import ScaledDotProductAttention
 
 
 class MultiHeadAttention:
-    """`num_heads` attentions side by side, each over its own E / num_heads of the projected features.
+    """`num_heads` attentions side by side, each over its own E / num_heads projected features.
 
-    The same function as `torch.nn.MultiheadAttention(embed_dim, num_heads, batch_first=True)` without dropout.
+    The same function as `torch.nn.MultiheadAttention(embed_dim, num_heads, batch_first=True)`
+    without dropout.
     """
 
     def __init__(self, embed_dim: int, num_heads: int):
         if num_heads < 1 or embed_dim % num_heads != 0:
-            raise ValueError(f"embed_dim {embed_dim} cannot be divided into {num_heads} equal heads")
+            raise ValueError(
+                f"embed_dim {embed_dim} cannot be divided into {num_heads} equal heads"
+            )
         self.embed_dim = embed_dim
         self.num_heads = num_heads
         self.attention = ScaledDotProductAttention()
@@ -36,7 +42,8 @@ class MultiHeadAttention:
     ) -> np.ndarray:
         """query (N, L, E), key and value (N, S, E) -> (N, L, E).
 
-        `key_padding_mask` (N, S) and `attn_mask` (L, S) are True where a key is ignored; either may be None.
+        `key_padding_mask` (N, S) and `attn_mask` (L, S) are True where a key is ignored; either may
+        be None.
         """
         self.N, self.L, self.E = query.shape
         self.S = key.shape[1]
@@ -47,15 +54,23 @@ class MultiHeadAttention:
         return self.out_proj.forward(self._concat_heads(self.attention.forward(q, k, v, mask)))
 
     def backward(self, d_output: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """d_output (N, L, E) -> (d_query, d_key, d_value); the four projections keep `dLdW` and `dLdb`."""
+        """d_output (N, L, E) -> (d_query, d_key, d_value).
+
+        The four projections keep `dLdW` and `dLdb`.
+        """
         d_heads = self._split_heads(self.out_proj.backward(d_output))  # (N, H, L, E/H)
         dq, dk, dv = (self._concat_heads(d) for d in self.attention.backward(d_heads))
         return self.q_proj.backward(dq), self.k_proj.backward(dk), self.v_proj.backward(dv)
 
-    def _merge_masks(self, key_padding_mask: np.ndarray | None, attn_mask: np.ndarray | None) -> np.ndarray | None:
-        """(N, S) or None, (L, S) or None -> (N, H, L, S), True where either is; None if there is no mask.
+    def _merge_masks(
+        self, key_padding_mask: np.ndarray | None, attn_mask: np.ndarray | None
+    ) -> np.ndarray | None:
+        """(N, S) or None, (L, S) or None -> (N, H, L, S), True where either is.
 
-        It is a read-only view, in which the heads (and without padding the batch) share their memory.
+        None if there is no mask.
+
+        It is a read-only view, in which the heads (and without padding the batch) share their
+        memory.
         """
         masks = []
         if key_padding_mask is not None:
