@@ -1,5 +1,8 @@
+# make story   tells a story with the model that ships (seconds, once PyTorch is installed)
 # make demo   trains a small language model on the embedded sample and lets it talk (2 to 6 minutes)
-# make test   runs the tests and the linter
+# make test   runs the linter and the tests of everyday
+# make test-all   runs these and the thorough ones; make test-slow, by hand: 200 kills, 10,000 hostile cases
+# make single   joins hw04/code/lstlm.py and what it stands on into one file that runs anywhere, build/lstlm.py
 # make report   makes hw04/report.pdf from the stored results; make experiments adds those that are missing (days of one
 #               core, less with a GPU; LSTLM_DATA=DIR: where tiny/, wiki/ and glove.6B/ are, if not in hw04/data)
 # make bench   measures training, evaluation and generation beside a textbook's loops: 15 minutes, with nothing else running
@@ -12,10 +15,12 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+# Two processes, each of one thread: the tests' tensors are tiny.
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2
 LSTLM = .venv/bin/python hw04/code/lstlm.py
 SAMPLE = -train_corpus hw04/data/sample/train.tokens -valid_corpus hw04/data/sample/valid.tokens
 
-.PHONY: help demo test test-slow bench report experiments traces handin clean
+.PHONY: help story demo test test-all test-thorough test-slow single bench report experiments traces handin clean
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -36,6 +41,9 @@ help:
 	@$(PIP) -r requirements-dev.txt
 	@touch $@
 
+story: .venv/program
+	@$(LSTLM) -prompt -temperature 0.7 -text "once upon a time"
+
 demo: .venv/program
 	@echo "== 1/4 training a small model on the embedded sample, into build/demo.pt"
 	@rm -f build/demo.state.pt build/demo.state.prev.pt
@@ -54,13 +62,22 @@ test: .venv/dev
 	@echo "== linter"
 	@.venv/bin/ruff check .
 	@echo "== tests"
-	@.venv/bin/python -m pytest -q -m "not slow"
+	@$(PYTEST) -m "not slow and not thorough"
+
+test-all: test test-thorough
+
+test-thorough: .venv/dev
+	@echo "== thorough tests"
+	@$(PYTEST) -m "thorough and not slow"
 
 test-slow: .venv/dev
 	@.venv/bin/python -m pytest -q -m slow
 
+single: .venv/program
+	@.venv/bin/python hw04/single.py
+
 bench: .venv/dev
-	@.venv/bin/python bench/compare.py "$${LSTLM_DATA:-hw04/data}/tiny/tiny.train.tokens.4M"
+	@.venv/bin/python bench/lstlm/compare.py "$${LSTLM_DATA:-hw04/data}/tiny/tiny.train.tokens.4M"
 
 report: .venv/dev
 	@.venv/bin/python hw04/report/make_report.py

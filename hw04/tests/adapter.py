@@ -1,7 +1,8 @@
-"""All that the snapshots know of the program: no other file of theirs uses one of its names.
+"""What a grader calls: a small model, its loss and gradients, its training steps, its texts.
 
-When the program changes, change these functions and leave the numbers in `snapshots/` as they are.
-Weights and gradients are exchanged as tensors by the name that they have in the snapshots.
+The snapshots know the program by these functions alone: when it changes, change them and leave the
+numbers in `snapshots/` as they are. Weights and gradients are exchanged as tensors by the name that
+they have in the snapshots.
 """
 
 from argparse import Namespace
@@ -12,6 +13,10 @@ from typing import NamedTuple
 import lstlm
 import small
 import torch
+from backstage.minibatches import segments
+from backstage.optimizer import make_optimizer
+from backstage.reading import next_logits
+from backstage.state import State
 from torch import Tensor
 
 
@@ -60,24 +65,25 @@ def use_bfloat16(model: lstlm.LSTMLM) -> None:
 def step_loss(model: lstlm.LSTMLM, stories: list[list[int]]) -> Tensor:
     """The mean nats per target token of a minibatch, with gradient."""
     inputs, targets, lengths = lstlm.collate_stories(stories)
-    nats, _ = lstlm.summed_nats(model, inputs, targets, lengths)
-    return nats / int(lengths.sum())
+    return model(inputs, lengths, targets)
 
 
 def carried_loss(model: lstlm.LSTMLM, stories: list[list[int]], length: int) -> Carried:
     """A minibatch in segments of at most `length` positions; a story leaves it where it ends."""
     total = 0.0
     count = 0
-    state = None
-    for inputs, targets, lengths in lstlm.pieces(stories, length):
-        before = state and state.take(slice(len(inputs)))
-        nats, state = lstlm.summed_nats(model, inputs, targets, lengths, before)
-        total += nats.item()
+    state = State()
+    for inputs, targets, lengths in segments(stories, length, lstlm.collate_stories):
+        loss = model(inputs, lengths, targets, state)
+        total += loss.item() * int(lengths.sum())
         count += int(lengths.sum())
     # The last segment has the longest stories, and of equally long ones the first one comes first.
-    parts = {"h": state.h, "c": state.c} if model.cell == "lstm" else {"h": state.h}
-    final = {f"{name}.{i}": x for name, layers in parts.items() for i, x in enumerate(layers)}
-    return Carried(total / count, nats / int(lengths.sum()), final)
+    final = {}
+    for i, (h, c) in enumerate(state.layers()):
+        final[f"h.{i}"] = h
+        if model.cell == "lstm":
+            final[f"c.{i}"] = c
+    return Carried(total / count, loss, final)
 
 
 @torch.no_grad()
@@ -93,26 +99,43 @@ def stepped_scores(model: lstlm.LSTMLM, stories: list[list[int]]) -> Tensor:
     """What `scores` gives, computed one token at a time from the state before it."""
     rows = []
     for story in stories:
-        memory = lstlm.Memory()
-        rows += [
-            lstlm.next_logits(model, [story[:end]], memory) for end in range(1, len(story))
-        ]  # each (1, V)
+        state = State()
+        rows += [next_logits(model, [story[:end]], state) for end in range(1, len(story))]
     return torch.cat(rows)
+
+
+def gradient_step(
+    model: lstlm.LSTMLM, optimizer: torch.optim.Optimizer, stories: list[list[int]], length: int
+) -> float:
+    """What `lstlm.train` does with a minibatch in segments; returns its summed nats.
+
+    The gradient of a segment is that of its summed nats divided by the targets of the first one.
+    """
+    parts = list(segments(stories, length, lstlm.collate_stories))
+    first = int(parts[0][2].sum())
+    state = State()
+    nats = 0.0
+    for inputs, targets, lengths in parts:
+        count = int(lengths.sum())
+        loss = count / first * model(inputs, lengths, targets, state)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
+        optimizer.step()
+        nats += loss.item() * first
+    return nats
 
 
 def train_steps(
     model: lstlm.LSTMLM, batches: Iterable[list[list[int]]], length: int, lr: float, decay: float
 ) -> list[float]:
-    """AdamW updates for minibatches in segments; the mean nats per target token of each batch.
-
-    The gradient of a segment is that of its summed nats divided by the targets of the first one.
-    """
-    optimizer = lstlm.make_optimizer(model, Namespace(lr=lr, emb_lr=lr, weight_decay=decay))
+    """AdamW updates for minibatches in segments; the mean nats per target token of each batch."""
+    optimizer = make_optimizer(model, Namespace(lr=lr, emb_lr=lr, weight_decay=decay))
     for group in optimizer.param_groups:
         group["lr"] = group["peak"]
     losses = []
     for stories in batches:
-        nats = lstlm.train_step(lstlm.Nats(model), optimizer, lstlm.pieces(stories, length))
+        nats = gradient_step(model, optimizer, stories, length)
         losses.append(nats / sum(len(story) - 1 for story in stories))
     return losses
 
@@ -126,7 +149,7 @@ def generate(
     Without a state each token is computed from the beginning. `until_end` stops after `<eos>`.
     """
     generator = None if seed is None else torch.Generator().manual_seed(seed)
-    state = lstlm.Memory() if with_state else None
+    state = State() if with_state else None
     ids = list(prompt)
     while len(ids) < len(prompt) + count and not (until_end and ids[-1] == lstlm.EOS):
         token = lstlm.generate_next_token(

@@ -39,12 +39,13 @@ from torch.nn.utils.rnn import PackedSequence
 class _Packed:
     """What the three classes share; it stands before their parents in `torch.nn`.
 
-    A subclass may override `drop`, the dropout between layers, and `run`, one layer over one run.
+    A subclass may override `by_runs`, `drop`, the dropout between layers, and `run`, one layer over
+    one run.
     """
 
     def forward(self, input, hx=None):
-        """As the parent's, which computes all but a PackedSequence on a CPU."""
-        if not isinstance(input, PackedSequence) or input.data.device.type != "cpu":
+        """As the parent's, which computes what is not computed by runs."""
+        if not self.by_runs(input):
             return super().forward(input, hx)
         rows, batch_sizes, sorted_indices, unsorted_indices = input
         if hx is None:
@@ -57,6 +58,10 @@ class _Packed:
             rows, hx = self.layers(rows.to(dtype), batch_sizes, hx)
         output = PackedSequence(rows, batch_sizes, sorted_indices, unsorted_indices)
         return output, self.permute_hidden(hx, unsorted_indices)
+
+    def by_runs(self, input: PackedSequence | Tensor) -> bool:
+        """Whether it is computed here: a PackedSequence on a CPU."""
+        return isinstance(input, PackedSequence) and input.data.device.type == "cpu"
 
     def drop(self, rows: Tensor, batch_sizes: Tensor) -> Tensor:
         """Dropout on the packed rows (R, N) that each layer but the last gives to the next."""
@@ -87,7 +92,7 @@ class _Packed:
         states = [state.to(self.all_weights[0][0].dtype).split(1) for state in states]
         each = zip(self.all_weights, *states, strict=True)  # K times weights and states (1, B, N)
         runs = find_runs(batch_sizes)
-        mirror = find_mirror(batch_sizes) if self.bidirectional else None
+        mirror = find_mirror(batch_sizes).to(rows.device) if self.bidirectional else None
         finals = []
         for layer in range(self.num_layers):
             if layer > 0:

@@ -1,0 +1,167 @@
+"""Checkpoints: a model with all that is needed to use it, and how it was trained, in one file."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from backstage.attention import ATTENTION
+from backstage.bpe import TOKENIZERS, WordPieces
+from backstage.corpora import SPECIAL
+from backstage.dropped_rnn import CELLS
+from backstage.errors import UserError
+from backstage.files import atomic_write, side_file
+from backstage.sealed import VERSION, on_cpu, read_newest, seal
+from backstage.words import printable
+
+
+@dataclass(frozen=True)
+class Config:
+    """The hyper-parameters that shape a model, named as on the command line."""
+
+    EDim: int = 100
+    H: int = 2
+    N: int = 512
+    VSize: int = 10000
+    cell: str = "lstm"
+    a: str | None = None
+    dropout: float = 0.0
+    cased: bool = False
+    tokenizer: str = "words"
+    locked: bool = False
+    finetune: bool = False
+    tie: bool = False
+    positions: bool = False
+    bidirectional: bool = False
+
+    def build(self, model_class, embeddings: Tensor, precision=torch.float32) -> nn.Module:
+        """A model of this shape, its weights drawn at random."""
+        names = ("dropout", "locked", "cell", "finetune", "tie", "positions", "bidirectional")
+        switches = {name: getattr(self, name) for name in names}
+        return model_class(embeddings, self.N, self.H, self.a, precision=precision, **switches)
+
+
+class Loaded(NamedTuple):
+    """A model read from a checkpoint, with what is needed to use it."""
+
+    model: nn.Module
+    config: Config
+    words: list[str]  # id -> token
+    token2idx: dict[str, int]
+    facts: dict  # how it was trained
+    bpe: WordPieces | None
+
+    def shown(self, token: str) -> str:
+        """How a token is shown to a person; a word piece with a bar for the space before it."""
+        if self.bpe is None:
+            return printable(token)
+        return printable(self.bpe.spell([token]).replace(" ", "▁"))
+
+    def join(self, tokens: Iterable[str]) -> Iterable[str]:
+        """Tokens as the corpora have them, made of word pieces where the model has those."""
+        if self.bpe is None:
+            return tokens
+        return self.bpe.join(tokens)
+
+
+def save_model(
+    path: Path, model: nn.Module, config, words: list[str], facts: dict, bpe: WordPieces | None
+) -> None:
+    """Write a checkpoint: tensors, numbers and strings only, so that reading it can run no code."""
+    content = {
+        "format": model.KIND, "version": VERSION, "config": asdict(config), "words": words,
+        "facts": facts, "pieces": bpe.text if bpe else "", "weights": on_cpu(model.state_dict()),
+    }
+    atomic_write(path, lambda file: file.write(seal(content)))
+
+
+def load_checkpoint(
+    path: Path, model_class, precision: torch.dtype = torch.float32, asked: dict | None = None
+) -> Loaded:
+    """Read a checkpoint of `model_class`, onto the CPU.
+
+    Raises UserError if it is none of ours, damaged, or not what the flags `asked` for say.
+    """
+    missing = (
+        "no such model; train one with -train, or name another with -model "
+        "(build/demo.pt after make demo)"
+    )
+    if side_file(path, ".state.pt").exists():
+        how = "go on with it: -train, its flags, and -resume"
+        missing = f"no model yet, but a stopped run; {how}"
+    content, note = read_newest(
+        path, side_file(path, ".prev.pt"), model_class.KIND, missing,
+        lambda content: check_checkpoint(content, model_class),
+    )
+    if note:
+        print(note, file=sys.stderr)
+    config = Config(**content["config"])
+    for name, value in (asked or {}).items():
+        if value != getattr(config, name):
+            has = f"the model {path} has {getattr(config, name)}"
+            raise UserError(f"-{name} {value}: {has}; leave the flag out, or train again")
+    weights = content["weights"]
+    model = config.build(model_class, weights["embedding.weight"].float(), precision)
+    model.load_state_dict(weights)
+    words = content["words"]
+    token2idx = {word: i for i, word in enumerate(words)}
+    bpe = WordPieces(content["pieces"]) if config.tokenizer == "bpe" else None
+    return Loaded(model.eval(), config, words, token2idx, content["facts"], bpe)
+
+
+def check_checkpoint(content: dict, model_class) -> None:
+    """Raise ValueError or the like if any part of a checkpoint cannot be right."""
+    check_config(content["config"])
+    check_facts(content["facts"])
+    config = Config(**content["config"])
+    bpe = WordPieces(content["pieces"]) if config.tokenizer == "bpe" else None
+    check_words(content["words"], bpe)
+    check_weights(content["weights"], config, len(content["words"]), model_class)
+
+
+def check_config(config: dict) -> None:
+    """Each hyper-parameter is of its type, and one that the program knows."""
+    kinds = Config.__annotations__
+    wrong = [name for name, kind in kinds.items() if not isinstance(config[name], kind)]
+    if wrong:
+        raise ValueError(f"a wrong value of {wrong}")
+    attention = config["a"] is None or config["a"] in ATTENTION
+    known = attention and config["cell"] in CELLS and config["tokenizer"] in TOKENIZERS
+    if not known or not 0 <= config["dropout"] < 1:
+        raise ValueError("a wrong value of a, cell, tokenizer or dropout")
+
+
+def check_facts(facts: dict) -> None:
+    """What the programs read of how a model was trained is of its type."""
+    texts = ("train_corpus", "train_digest", "valid_digest", "folder")
+    wrong = [name for name in texts if type(facts[name]) is not str]
+    if wrong or type(facts["sample"]) is not bool:
+        raise ValueError(f"a wrong value of {wrong or 'sample'}")
+
+
+def check_words(words: list[str], bpe: WordPieces | None) -> None:
+    """The words are a vocabulary: different strings, first the special ones."""
+    strings = all(type(word) is str for word in words)
+    if not strings or tuple(words[:3]) != SPECIAL or len({*words}) != len(words):
+        raise ValueError("its words are no vocabulary")
+    if bpe and not {*words[3:]} <= {*bpe.vocabulary()}:
+        raise ValueError("its words are not its pieces")
+
+
+def check_weights(weights: dict[str, Tensor], config: Config, V: int, model_class) -> None:
+    """The weights are finite numbers, in the shapes that a model of this configuration has."""
+    layers = sum("weight_ih_l" in name for name in weights)
+    if config.H * (1 + config.bidirectional) != layers:  # before that many are made
+        raise ValueError("its layers do not match its weights")
+    with torch.device("meta"):  # tensors there have a shape and no numbers
+        model = config.build(model_class, torch.empty(V, config.EDim))
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if {name: tensor.shape for name, tensor in weights.items()} != shapes:
+        raise ValueError("its weights do not match its sizes")
+    bad = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if bad:
+        raise ValueError(f"{bad[0]} is not all finite numbers")

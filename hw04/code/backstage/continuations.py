@@ -1,0 +1,131 @@
+"""Continuations of a prompt: when they end, and how they are shown as they grow."""
+
+import itertools
+import math
+import shutil
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from tqdm import tqdm
+
+from backstage.checkpoint import Loaded
+from backstage.corpora import EOS
+from backstage.files import to_json
+from backstage.flags import ROUNDS
+from backstage.words import detokenized, printable
+
+
+@dataclass
+class Continuation:
+    """A story that is being generated: ids, of which the first `begin` were given.
+
+    It ends after `max_tokens` more, or with `rounds`, after so many times that or when it loops.
+    """
+
+    ids: list[int]
+    begin: int
+    seed: int
+    max_tokens: int
+    rounds: bool = False
+    chances: list[float] = field(default_factory=list)  # of the new ids, if they are wanted
+    ended: str | None = None  # why
+
+    def __post_init__(self):
+        self.generator = torch.Generator().manual_seed(self.seed)
+
+    def add(self, token: int) -> None:
+        """Put a token at its end, and see whether that is all."""
+        self.ids.append(token)
+        self.ended = self.why_ended()
+
+    def why_ended(self) -> str | None:
+        """Why generation stops here, or None if it goes on."""
+        new = self.ids[self.begin :]
+        if new[-1] == EOS:
+            return "<eos>"
+        size = looping(new) if self.rounds else 0
+        if size:
+            number = -(-len(new) // self.max_tokens)
+            return f"a loop: {size} tokens said three times over, in round {number}"
+        if self.rounds and len(new) >= self.max_tokens * ROUNDS:
+            return f"{ROUNDS} rounds of {self.max_tokens} tokens"
+        if not self.rounds and len(new) >= self.max_tokens:
+            return f"-max_tokens {self.max_tokens}"
+        return None
+
+
+def looping(ids: list[int], longest: int = 50) -> int:
+    """The size, up to `longest`, of the block that `ids` ends with three times over, or 0."""
+    for size in range(1, min(longest, len(ids) // 3) + 1):
+        last = ids[-size:]
+        if last == ids[-2 * size : -size] == ids[-3 * size : -2 * size]:
+            return size
+    return 0
+
+
+def show_continuations(
+    args: Namespace, loaded: Loaded, words: list[str], stories: list[Continuation],
+    growth: Iterator[None],
+) -> None:
+    """Print continuations of `words`, which `growth` makes longer; one alone as it grows."""
+    if len(stories) > 1:
+        for _ in tqdm(growth, desc="writing", unit=" tokens", leave=False, disable=None):
+            pass
+    for story in stories:
+        if not args.json and not args.sampling.is_greedy():
+            print(f"-- seed {story.seed}")
+        text = show_story(args, loaded, words, story, growth)
+        tokens = [loaded.words[i] for i in story.ids[story.begin :]]
+        if args.json:
+            record = {
+                "mode": "prompt", "text": text, "tokens": tokens, "probs": story.chances,
+                "seed": story.seed, "ended": story.ended,
+            }
+            print(to_json(record), file=args.out, flush=True)
+        else:
+            print(f"\n-- {len(tokens)} tokens, ended by {story.ended}")
+
+
+def show_story(
+    args: Namespace, loaded: Loaded, words: list[str], story: Continuation, growth: Iterator[None]
+) -> str:
+    """Print a story, which goes on with `growth` until it has ended; returns its text."""
+    text = ""
+    column = 0
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
+    tokens = loaded.join(told(loaded, words, story, growth))
+    for part in detokenized(tokens, loaded.config.cased):
+        text += part
+        if not args.json:
+            column = print_folded(printable(part), column, width)
+    return text
+
+
+def told(
+    loaded: Loaded, words: list[str], story: Continuation, growth: Iterator[None]
+) -> Iterator[str]:
+    """The words of the prompt as they were typed, then the new ones as they are chosen."""
+    yield from words
+    for i in itertools.count(story.begin):
+        if i == len(story.ids):
+            if story.ended:
+                return
+            next(growth)
+        if story.ids[i] != EOS:
+            yield loaded.words[story.ids[i]]
+
+
+def print_folded(text: str, column: int, width: float) -> int:
+    """Print a part of a text, on a new line rather than let the terminal break a word.
+
+    Returns the column after it.
+    """
+    if text.startswith(" ") and column + len(text) >= width:  # a mark may follow the last word
+        print()
+        text = text.lstrip()
+        column = 0
+    print(text, end="", flush=True)
+    return column + len(text)

@@ -1,0 +1,78 @@
+"""The model's recurrent layers: dropout on each one's output, and states that are carried over."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+from backstage.packed_rnn import GRU, LSTM, RNN, pad_packed_sequence
+from backstage.state import detached
+
+
+class ModelLayers:
+    """What the three classes share.
+
+    Dropout with chance `p` acts on the output of each layer, the last one's too; if `locked` on the
+    same columns at all positions of a story (Gal & Ghahramani 2016, Merity et al. 2018). Stories
+    begin in the states `initial`, where no others are given, and `final` are those in which they
+    ended; so whoever calls the layers need not know of states.
+    """
+
+    def __init__(self, *sizes, p: float, locked: bool, **switches):
+        # PyTorch's own dropout, for a GPU's layers, is between layers only.
+        between = p if sizes[2] > 1 and not locked else 0.0
+        super().__init__(*sizes, batch_first=True, dropout=between, **switches)
+        self.p = p
+        self.locked = locked
+        self.initial = None  # zeros
+        self.final = None
+
+    def forward(self, inputs: PackedSequence | Tensor, initial=None):
+        """As the parent's, with the outputs dropped."""
+        if initial is None:
+            initial = self.initial
+        outputs, final = super().forward(inputs, initial)
+        self.final = detached(final)
+        if not isinstance(outputs, PackedSequence):
+            return F.dropout(outputs, self.p, self.training), final
+        rows = self.drop(outputs.data, outputs.batch_sizes)
+        return outputs._replace(data=rows), final
+
+    def over_padded(self, padded: Tensor, lengths: Tensor) -> Tensor:
+        """The outputs (B, T, N) for a padded batch (B, T, In) with lengths (B,)."""
+        packed = pack_padded_sequence(padded, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        outputs, _ = self(packed)
+        T = padded.shape[1]
+        return pad_packed_sequence(outputs, batch_first=True, total_length=T)[0]
+
+    def by_runs(self, inputs: PackedSequence | Tensor) -> bool:
+        """On a GPU too where dropout is locked, for cuDNN has no such dropout between layers."""
+        locked = self.locked and self.training and isinstance(inputs, PackedSequence)
+        return locked or super().by_runs(inputs)
+
+    def drop(self, rows: Tensor, batch_sizes: Tensor) -> Tensor:
+        """The packed rows (R, N) of a layer after dropout."""
+        if not self.locked or not self.training:
+            return F.dropout(rows, self.p, self.training)
+        story_mask = F.dropout(rows.new_ones(int(batch_sizes[0]), rows.shape[1]), self.p)  # (B, N)
+        return rows * story_mask[ranks(batch_sizes).to(rows.device)]
+
+
+def ranks(batch_sizes: Tensor) -> Tensor:
+    """The number of its story (R,) of each packed row, the longest story first."""
+    return torch.cat([torch.arange(size) for size in batch_sizes.tolist()])
+
+
+class DroppedLSTM(ModelLayers, LSTM):
+    """`nn.LSTM`."""
+
+
+class DroppedGRU(ModelLayers, GRU):
+    """`nn.GRU`."""
+
+
+class DroppedRNN(ModelLayers, RNN):
+    """`nn.RNN`."""
+
+
+CELLS: dict[str, type[nn.RNNBase]] = {"lstm": DroppedLSTM, "gru": DroppedGRU, "rnn": DroppedRNN}

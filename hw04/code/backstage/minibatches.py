@@ -1,0 +1,111 @@
+"""Minibatches: which stories come together, cut into segments, built one ahead of the step."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from backstage.corpora import SPECIAL, UNK
+from backstage.state import State
+
+POOL = 50  # minibatches whose stories are sorted by length together
+ROWS = 512  # stories x positions that reading a prompt computes at a time
+SEGMENT = 512  # positions that evaluation computes at a time, fewer if there are more stories than
+EVALUATION_ROWS = 1 << 14  # fit into so many stories x positions
+UNK_RATE = 0.5  # how often a word that the corpus has once is shown as <unk>, else never seen
+
+
+def shuffled_batches(
+    stories: list[list[int]], batch_size: int, generator: torch.Generator
+) -> list[list[int]]:
+    """The numbers of all stories, in minibatches of similar length, the batches in random order.
+
+    Stories are shuffled, then each pool of minibatches is sorted by length, so that little of a
+    batch is padding.
+    """
+    order = torch.randperm(len(stories), generator=generator).tolist()
+    batches = []
+    for start in range(0, len(order), POOL * batch_size):
+        pool = order[start : start + POOL * batch_size]
+        pool.sort(key=lambda number: -len(stories[number]))
+        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def segments(
+    batch: list[list[int]], length: int, collate: Callable
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Truncated backpropagation: a minibatch cut into segments of at most `length` positions.
+
+    Yields inputs, targets (B', T') and lengths (B',) of the B' stories that reach so far, always
+    the first ones, as the longest comes first.
+    """
+    inputs, targets, lengths = collate(sorted(batch, key=len, reverse=True))
+    for start in range(0, inputs.shape[1], length):
+        alive = int((lengths > start).sum())
+        columns = slice(start, start + length)
+        left = (lengths[:alive] - start).clamp(max=length)
+        yield inputs[:alive, columns].contiguous(), targets[:alive, columns].contiguous(), left
+
+
+@contextlib.contextmanager
+def evaluating(model) -> Iterator[None]:
+    """Within it the model drops nothing out and keeps no gradients; then it is as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def evaluation_segments(
+    model, stories: list[list[int]], batch_size: int, collate: Callable, progress: bool = False
+) -> Iterator[tuple[Tensor, Tensor, Tensor, State]]:
+    """All stories, the longest first, as inputs, targets, lengths and the state to be carried on.
+
+    Long stories come in segments, so that memory stays small while nothing is cut or forgotten; for
+    a bidirectional model as a whole, as no segment has what comes from its story's end.
+    """
+    by_length = sorted(stories, key=len, reverse=True)
+    device = model.output.weight.device
+    total = sum(len(story) - 1 for story in stories)
+    hidden = None if progress else True  # None: hidden if no terminal sees it
+    with tqdm(total=total, unit=" tokens", disable=hidden, leave=False) as bar:
+        for start in range(0, len(by_length), batch_size):
+            batch = by_length[start : start + batch_size]
+            state = State()
+            length = max(1, min(SEGMENT, EVALUATION_ROWS // len(batch)))
+            if model.bidirectional:
+                length = sys.maxsize
+            for inputs, targets, lengths in segments(batch, length, collate):
+                yield inputs.to(device), targets.to(device), lengths, state
+                bar.update(int(lengths.sum()))
+
+
+def prefetch(function: Callable, items: Iterable) -> Iterator:
+    """function(item) for each item, made one ahead in a thread, so that no step waits for it."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = None
+        for item in items:
+            ready = coming
+            coming = thread.submit(function, item)
+            if ready:
+                yield ready.result()
+        if coming:
+            yield coming.result()
+
+
+def hide_rare(counts: Tensor, generator: torch.Generator) -> list[int]:
+    """What each id is shown as in this epoch: itself, or `<unk>` for half of the rare words.
+
+    These are the words that the corpus has once.
+    """
+    hidden = (counts == 1) & (torch.rand(len(counts), generator=generator) < UNK_RATE)
+    hidden[: len(SPECIAL)] = False  # a corpus of one story has one <eos>
+    return torch.where(hidden, UNK, torch.arange(len(counts))).tolist()

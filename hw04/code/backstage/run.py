@@ -1,0 +1,271 @@
+"""One training: the order of its minibatches, what comes between them, its start and its end."""
+
+import contextlib
+import math
+import shutil
+import signal
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from backstage.bookkeeping import Bookkeeping, Untrained
+from backstage.errors import Stopped, UserError
+from backstage.files import atomic_write, side_file
+from backstage.measures import safe_exp
+from backstage.minibatches import hide_rare, prefetch, segments, shuffled_batches
+from backstage.optimizer import learning_rate, make_optimizer
+from backstage.processes import rank_and_world_size, sum_over_processes
+from backstage.run_state import resume, state_of
+from backstage.sealed import seal
+from backstage.signals import StopSignal
+from backstage.state import State
+
+SAVE_STEPS = 500  # a run that is killed loses no more work than that,
+SAVE_SECONDS = 300  # nor than that
+SKIPS = 5  # steps in a row without a finite loss and gradient end a training
+
+
+class Run(Bookkeeping):
+    """One training of a model on `stories`, with looks at its loss on the `valid` ones.
+
+        with run:
+            for inputs, targets, lengths, state, share in run.segments():
+                ...  # a gradient step
+                run.add(loss)
+        run.finish()
+    """
+
+    def __init__(
+        self, args: Namespace, new: Untrained, stories: list[list[int]], valid: list[list[int]],
+        compute_loss: Callable, collate: Callable,
+    ):
+        super().__init__(args, new, valid, compute_loss)
+        self.stories = stories
+        self.collate = collate
+        self.model = self.bare_model  # what `train` calls
+        if rank_and_world_size()[1] > 1:
+            self.model = DistributedDataParallel(self.bare_model)
+        self.optimizer = make_optimizer(self.bare_model, args)
+        self.saved = time.perf_counter()
+        self.signal = StopSignal()
+        self.state_file = side_file(args.model, ".state.pt")
+        self.state_before = side_file(args.model, ".state.prev.pt")
+        self.counts = torch.bincount(
+            torch.tensor([token for story in stories for token in story[1:]]),
+            minlength=len(self.words),
+        )  # (V,) of the targets
+        if not args.resume:
+            self.start()
+
+    def start(self) -> None:
+        """What is done once: keep an earlier model, replace no unfinished run, begin the log."""
+        left = [str(path) for path in (self.state_file, self.state_before) if path.exists()]
+        if left:
+            how = f"go on with it with -resume, or delete {' and '.join(left)}"
+            raise UserError(f"{left[0]}: an unfinished run; {how}")
+        self.check_room()
+        if self.first and self.args.model.exists():
+            kept = side_file(self.args.model, ".prev.pt")
+            atomic_write(kept, lambda file: file.write(self.args.model.read_bytes()))
+            print(f"the model that is in {self.args.model} is kept in {kept}")
+        self.begin_log()
+        # The bias says how frequent each word is, so that training need not begin with that.
+        share = (self.counts + 0.5) / (self.counts + 0.5).sum()
+        self.bare_model.output.bias.data.copy_(share.log())
+
+    def tell(self) -> None:
+        """Print what is trained on what."""
+        targets = sum(len(story) - 1 for story in self.stories)
+        valid = sum(len(story) - 1 for story in self.valid)
+        parameters = sum(p.numel() for p in self.bare_model.parameters())
+        kind = "stretches" if self.args.stories == "stream" else "stories"
+        precision = self.facts["precision"].removeprefix("torch.")
+        print(
+            f"{len(self.stories):,} {kind}, {targets:,} target tokens; valid {valid:,}; "
+            f"{parameters:,} parameters on {self.bare_model.output.weight.device} in {precision}"
+        )
+
+    def check_room(self) -> None:
+        """Raise UserError if the disk has too little room for the checkpoints."""
+        # The state has three numbers for each parameter; it is there twice, and once more while it
+        # is written.
+        need = 44 * sum(p.numel() for p in self.bare_model.parameters())
+        folder = self.args.model.resolve().parent
+        free = shutil.disk_usage(folder).free
+        if free < need:
+            raise UserError(
+                f"{folder}: {free / 1e6:,.0f} MB free, but the checkpoints of this run need "
+                f"{need / 1e6:,.0f} MB; make room, or name another place with -model"
+            )
+
+    def __enter__(self) -> "Run":
+        if self.args.resume:
+            resume(self)
+        self.steps = self.args.E * -(-len(self.stories) // self.args.B)
+        slow = {} if sys.stderr.isatty() else {"mininterval": 60}
+        total = self.args.E * sum(len(story) - 1 for story in self.stories)
+        self.bar = tqdm(
+            total=total, initial=self.seen, unit=" tokens", unit_scale=True,
+            disable=not self.first, **slow,
+        )
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.bar)
+            stack.enter_context(self.signal.awaited())
+            self.entered = stack.pop_all()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.entered.close()
+
+    def segments(self) -> Iterator[tuple[Tensor, Tensor, Tensor, State | None, float]]:
+        """The segments of all minibatches of the epochs that are left, each for a gradient step.
+
+        Yields inputs, targets, lengths, the state that the minibatch carries from one segment to
+        the next (None if it has but one), and the segment's share of its tokens. Ends early after
+        `-patience` epochs without a better valid loss.
+        """
+        while self.epoch <= self.args.E:
+            for batch, parts in self.minibatches():
+                self.begin_step(parts)
+                yield from self.shares(parts)
+                self.end_step(batch)
+            self.report()
+            patience = self.args.patience
+            if patience and self.epoch - self.best_epoch >= patience:
+                why = f"no better valid loss for {patience} epochs (-patience)"
+                tqdm.write(f"stopped early: {why}")
+                break
+            self.epoch += 1
+            self.done = 0
+
+    def minibatches(self) -> Iterator[tuple[list[int], list[tuple]]]:
+        """The numbers of the stories of each minibatch that is left of this epoch, its segments."""
+        # A generator of its own, so that the order of any epoch is known anew.
+        generator = torch.Generator().manual_seed(self.args.seed * 10_007 + self.epoch)
+        shown = hide_rare(self.counts, generator)
+        batches = shuffled_batches(self.stories, self.args.B, generator)
+        self.last_of_epoch = len(batches)
+
+        def build(batch: list[int]) -> tuple[list[int], list[tuple]]:
+            stories = [[shown[token] for token in self.stories[number]] for number in batch]
+            return batch, list(segments(stories, self.args.bptt, self.collate))
+
+        yield from prefetch(build, batches[self.done :])
+
+    def shares(self, parts: list[tuple]) -> Iterator[tuple]:
+        """This process's stories of each segment, and their share of the tokens of the first one.
+
+        A token weighs the same in each segment, so the last one of a lone long story counts little.
+        Of several processes each has a share of the stories, and DistributedDataParallel means
+        their gradients. What is left of a minibatch is left out when the optimizer refuses a step.
+        """
+        rank, processes = rank_and_world_size()
+        device = self.bare_model.output.weight.device
+        state = State() if len(parts) > 1 else None
+        for inputs, targets, lengths in parts:
+            mine = slice(rank, None, processes)
+            weight = processes
+            if rank >= len(inputs):  # none of its stories reaches so far, but it must take part
+                mine = slice(1)
+                weight = 0
+                state = None
+            lengths = lengths[mine]
+            share = weight * int(lengths.sum()) / self.first_tokens
+            yield inputs[mine].to(device), targets[mine].to(device), lengths, state, share
+            if self.optimizer.refused:
+                return
+
+    def begin_step(self, parts: list[tuple]) -> None:
+        """Before the segments of a minibatch: its learning rate, its tokens."""
+        self.step += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.steps, group["peak"], self.args.schedule)
+        self.optimizer.refused = False
+        self.first_tokens = int(parts[0][2].sum())
+        self.step_tokens = sum(int(lengths.sum()) for _, _, lengths in parts)
+        self.step_nats = 0.0
+
+    def add(self, loss: Tensor) -> None:
+        """Count the loss of a segment, weighed by its share."""
+        processes = rank_and_world_size()[1]
+        self.step_nats += loss.item() * self.first_tokens / processes
+
+    def end_step(self, batch: list[int]) -> None:
+        """After the segments of a minibatch of stories: count, show, report, save."""
+        nats, signals = sum_over_processes(self.step_nats, self.signal.number)
+        self.done += 1
+        self.seen += self.step_tokens
+        if math.isfinite(nats) and not self.optimizer.refused:
+            self.nats += nats
+            self.tokens += self.step_tokens
+            self.in_a_row = 0
+        else:
+            self.skip(batch)
+        loss = nats / self.step_tokens
+        self.bar.set_postfix_str(f"epoch {self.epoch}, loss {loss:.3f}", refresh=False)
+        self.bar.update(self.step_tokens)
+        if self.step % self.args.valid_every == 0 and self.done < self.last_of_epoch:
+            self.report()
+        self.save_state_if_due(stop=signals > 0)  # if one came to any of the processes
+
+    def skip(self, batch: list[int]) -> None:
+        """Count a step that was not done, with these stories; too many in a row are a UserError."""
+        self.skipped += 1
+        self.in_a_row += 1
+        what = "loss or gradient is no finite number"
+        count = f"step skipped ({self.skipped} so far)"
+        tqdm.write(f"step {self.step}: {what}, {count}", file=sys.stderr)
+        if self.in_a_row == SKIPS:
+            numbers = ", ".join(str(number + 1) for number in sorted(batch))
+            kept = f"; {self.state_file} is from before" if self.state_file.exists() else ""
+            raise UserError(
+                f"-lr {self.args.lr}: {what} in {SKIPS} steps in a row, the last with stories "
+                f"{numbers} of {self.args.train_corpus}{kept}; give a smaller -lr, or look at the "
+                "stories"
+            )
+
+    def save_state_if_due(self, stop: bool) -> None:
+        """Save the state now and then, if all is well, and when a signal came; then stop."""
+        overdue = time.perf_counter() - self.saved > SAVE_SECONDS
+        due = (overdue or self.step % SAVE_STEPS == 0) and not self.in_a_row
+        if not due and not stop:
+            return
+        if self.first:
+            with self.surviving(self.state_file):
+                content = seal(state_of(self))
+                atomic_write(
+                    self.state_file, lambda file: file.write(content), keep=self.state_before
+                )
+        self.saved = time.perf_counter()
+        if stop:
+            sum_over_processes(0)  # none leaves before the file is there
+            error = self.failed.get(self.state_file)
+            if error:
+                raise OSError(f"{self.state_file}: stopped, but not saved ({error.strerror})")
+            raise Stopped(self.signal.number or signal.SIGTERM)
+
+    def finish(self) -> None:
+        """The end of a training that was not stopped: remove its state, tell the best loss."""
+        error = self.failed.get(self.args.model)
+        if error:
+            how = "go on from the last state with -resume"
+            if not self.state_file.exists():
+                how = "train again"
+            why = f"the best model could not be saved ({error.strerror}); make room, and {how}"
+            raise OSError(f"{self.args.model}: {why}")
+        if self.first:
+            self.state_file.unlink(missing_ok=True)
+            self.state_before.unlink(missing_ok=True)
+            if self.best == math.inf:
+                why = "the valid loss was never a number, and nothing was saved; lower it"
+                raise UserError(f"-lr {self.args.lr}: {why}")
+        perplexity = f"perplexity {safe_exp(self.best):.2f}"
+        print(f"best valid loss {self.best:.4f} nats ({perplexity}), model in {self.args.model}")
+        if self.args.sample_note:
+            print(self.args.sample_note)

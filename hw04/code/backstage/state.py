@@ -1,0 +1,88 @@
+"""What was computed of stories so far, so that what follows costs only itself."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class State:
+    """The past of B stories: `LSTMLM.forward` reads it and brings it forward, detached.
+
+    Begun empty. While text is generated it also keeps the ids that were read and the logits after
+    the last of them.
+    """
+
+    recurrent: list = field(default_factory=list)  # final states of self.lstm, and of self.last
+    past: Tensor | None = None  # (B, P, N) what attention looks back at
+    position: int = 0  # how many tokens of each story that was
+    stories: list[list[int]] = field(default_factory=list)  # ids
+    logits: Tensor | None = None  # (B, V)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.recurrent = []
+        self.past = None
+        self.position = 0
+        self.stories = []
+        self.logits = None
+
+    def bring_forward(self, recurrent: list, hidden: Tensor | None, count: int) -> None:
+        """Be `count` tokens later: final states, and outputs (B, T, N) if attention needs them."""
+        self.recurrent = recurrent
+        if hidden is not None:
+            outputs = hidden.detach()
+            self.past = outputs if self.past is None else torch.cat([self.past, outputs], 1)
+        self.position += count
+
+    def keep_first(self, stories: int) -> None:
+        """Drop all but the first stories: the others have ended."""
+        kept = self.take(slice(stories))
+        self.recurrent = kept.recurrent
+        self.past = kept.past
+
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """h and c (B, N) of each layer; c is h where a cell has none."""
+        pairs = []
+        for final in self.recurrent:
+            h, c = final if isinstance(final, tuple) else (final, final)
+            pairs += zip(h, c, strict=True)
+        return pairs
+
+    def replace_layers(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
+        """Put h and c (B, N) of each layer in the place of those that are there."""
+        for number, final in enumerate(self.recurrent):
+            count = len(final[0]) if isinstance(final, tuple) else len(final)
+            h, c = (torch.stack(xs) for xs in zip(*pairs[:count], strict=True))
+            self.recurrent[number] = (h, c) if isinstance(final, tuple) else h
+            pairs = pairs[count:]
+
+    def take(self, rows: slice | list[int]) -> "State":
+        """The state of these stories, in this order; one can be taken several times."""
+        recurrent = []
+        for final in self.recurrent:
+            if isinstance(final, tuple):
+                recurrent.append(tuple(x[:, rows] for x in final))
+            else:
+                recurrent.append(final[:, rows])
+        past = None if self.past is None else self.past[rows]
+        stories = self.stories[rows] if isinstance(rows, slice) else [self.stories[i] for i in rows]
+        logits = None if self.logits is None else self.logits[rows]
+        return State(recurrent, past, self.position, stories, logits)
+
+
+def detached(final):
+    """The final states of a recurrent module without their history of gradients."""
+    if isinstance(final, tuple):
+        return tuple(x.detach() for x in final)
+    return final.detach()
+
+
+def forward_direction(final):
+    """The final states of a bidirectional module, with zeros for the direction from the end."""
+    parts = final if isinstance(final, tuple) else (final,)
+    parts = tuple(x.clone() for x in parts)
+    for x in parts:  # (2 layers, B, N)
+        x[1::2] = 0
+    return parts if isinstance(final, tuple) else parts[0]

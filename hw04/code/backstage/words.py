@@ -1,0 +1,92 @@
+"""Words: what a person types or a raw corpus holds -> tokens, and tokens -> readable text."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+# Typographic marks and the ASCII ones that the corpora and GloVe have instead (NFKC turns U+2026
+# into `...`).
+PLAIN_MARKS = str.maketrans({
+    **dict.fromkeys("‘’‚‛′`", "'"),
+    **dict.fromkeys("“”„‟«»", '"'),
+    **dict.fromkeys("‐‒–—―⸺⸻−", "-"),
+})
+CLITICS = "n't|'s|'m|'d|'re|'ve|'ll"
+CLITIC_AFTER_WORD = re.compile(
+    rf"(?<=[A-Za-z0-9])((?i:{CLITICS}))(?=(?i:{CLITICS}){{0,9}}(?![A-Za-z0-9]))"
+)
+TOKEN = re.compile(
+    rf"""[A-Za-z0-9]+(?:['-][A-Za-z0-9]+)*  # a word, with inner hyphens or apostrophes: o'clock
+    | (?i:{CLITICS})(?![A-Za-z0-9])         # a clitic, parted from its word before
+    | \.\.\.
+    | \S                                    # any other mark stands alone""",
+    re.VERBOSE,
+)
+QUOTES = {'"', "'"}
+GLUED_LEFT = {*",.!?;:)]}%", "...", *CLITICS.split("|")}
+GLUED_RIGHT = {*"([{$#"}
+GO_ON = {"he", "she", "said", "asked"}  # small after `!"`, where most other words begin a sentence
+
+
+def tokenize_text(text: str, cased: bool = False) -> list[str]:
+    """Split raw text into tokens the way the tiny corpora and the GloVe vocabulary have them.
+
+    Quotes, dashes and ellipses become ASCII, letters lower case (kept if `cased`). A token is a run
+    of a-z and 0-9 with inner hyphens or apostrophes, a clitic (Penn Treebank convention: `do n't`,
+    `lily 's`), `...`, or any other single mark. A typed `<unk>` is three marks: only corpus files
+    have control tokens.
+    """
+    text = unicodedata.normalize("NFKC", text).translate(PLAIN_MARKS)
+    if not cased:
+        text = text.lower()
+    return TOKEN.findall(CLITIC_AFTER_WORD.sub(r" \1", text))
+
+
+def detokenized(tokens: Iterable[str], cased: bool = False) -> Iterator[str]:
+    """The inverse of `tokenize_text`, one token at a time: the text to append for each token.
+
+    `tokenize_text(detokenize(t)) == t` for every `t` that `tokenize_text` gives, as a token is
+    written without a space only where `tokenize_text` parts it again. Control tokens such as
+    `<unk>` are written as they are, and do not come back. With `cased` tokens no capital is added;
+    else those of names are lost.
+    """
+    parts: list[str] = []  # the last 16 texts since the last space, which is enough of a long run
+    open_quotes: set[str] = set()
+    glue_next = True
+    begins = True  # whether a sentence begins here
+    for token in tokens:
+        run = "".join(parts)
+        # Quotes open and close in turn, but an apostrophe after an s is a possessive: birds' songs.
+        possessive = token == "'" and token not in open_quotes and run.endswith("s")
+        if token in QUOTES and not possessive:
+            open_quotes ^= {token}
+        opens = token in open_quotes
+        # A quotation after a mark begins a sentence (said, "Come!"), after a word it may be a word.
+        begins |= opens and not run[-1:].isalnum()
+        goes_on = token in GO_ON and run.endswith(('!"', '?"'))
+        wanted = token == "i" or (begins and not goes_on)
+        capital = wanted and not cased and "a" <= token[:1] <= "z"
+        text = token[0].upper() + token[1:] if capital else token
+        glue = glue_next or token.lower() in GLUED_LEFT or (token in QUOTES and not opens)
+        glue = glue and parts_again(run, text, cased)
+        parts = [*parts[-15:], text] if glue else [text]
+        yield text if glue else " " + text
+        glue_next = opens or token in GLUED_RIGHT
+        if token not in QUOTES | {*"([{)]}"}:  # quotes and brackets leave it as it is
+            begins = token in {".", "!", "?"}
+
+
+def parts_again(run: str, text: str, cased: bool) -> bool:
+    """Whether `tokenize_text` parts `run` and `text` again when no space stands between them."""
+    apart = tokenize_text(run, cased) + tokenize_text(text, cased)
+    return tokenize_text(run + text, cased) == apart
+
+
+def detokenize(tokens: list[str], cased: bool = False) -> str:
+    """Readable text: spacing, quotes, `do n't` as `don't`, a capital where a sentence begins."""
+    return "".join(detokenized(tokens, cased))
+
+
+def printable(text: str) -> str:
+    """`text` with its control characters made visible, so that none reaches the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

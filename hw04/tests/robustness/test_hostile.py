@@ -1,0 +1,658 @@
+"""Files and words from a stranger: status 0 or 2, no traceback, no foreign code, little memory.
+
+The short form has some hundred cases; 10,000 are in the slow suite, 200 of them in processes of
+their own.
+"""
+
+import contextlib
+import hashlib
+import inspect
+import io
+import os
+import pickle
+import re
+import resource
+import subprocess
+import sys
+import zipfile
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import backstage.bookkeeping
+import backstage.defaults
+import lstlm
+import pytest
+import torch
+from backstage.bpe import WordPieces
+from backstage.glove_cache import glove_key
+from backstage.repl import COMMANDS
+from backstage.sealed import seal, unseal
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from stopping import stop_at
+
+SMALL = ["-H", "1", "-N", "4", "-EDim", "3", "-E", "1", "-B", "4"]
+CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and new line
+CORPUS = "the cat saw the dog\nthe dog saw a cat\na dog ran\n" * 3
+
+
+@dataclass
+class Case:
+    """A command with its files by name; an argument @name is the path of one of them.
+
+    It is `bad` if it must fail.
+    """
+
+    argv: list[str]
+    files: dict[str, bytes] = field(default_factory=dict)
+    typed: bytes = b""
+    bad: bool = False
+
+
+def call(argv: list[str], typed: bytes = b"") -> tuple[int, str, str]:
+    """lstlm.main in this process: its status, output and errors."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in "12")
+    before = sys.stdin
+    sys.stdin = io.TextIOWrapper(io.BytesIO(typed), "utf-8")
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = lstlm.main(argv)
+    finally:
+        sys.stdin = before
+    for stream in (out, err):
+        stream.flush()
+    return status, out.buffer.getvalue().decode(), err.buffer.getvalue().decode()
+
+
+class Lab:
+    """A folder with a corpus, two models and a stopped training, where cases are tried."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.kept = {}
+        (folder / "corpus").write_text(CORPUS)
+        for name, more in (("m", ["-a"]), ("gru", ["-cell", "gru", "-tie"])):
+            argv = ["-train", *SMALL, *more, *self.corpora(), "-model", f"@{name}.pt"]
+            assert call(self.argv(argv))[0] == 0
+        self.resume = ["-train", *SMALL, "-E", "2", *self.corpora(), "-model", "@r.pt"]
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(patch, 4)
+            assert call(self.argv(self.resume))[0] == 130
+        self.resume.append("-resume")
+        self.kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def corpora(self) -> list[str]:
+        """The flags for its corpus."""
+        return ["-train_corpus", "@corpus", "-valid_corpus", "@corpus"]
+
+    def argv(self, argv: list[str]) -> list[str]:
+        """The arguments with paths for names."""
+        return [re.sub("^@", f"{self.folder}/", arg) for arg in argv]
+
+    def prepare(self, case: Case) -> None:
+        """The folder as it was made, and the files of the case."""
+        for path in self.folder.iterdir():
+            if path.is_file() and path.name not in self.kept:
+                path.unlink()
+        for name, content in {**self.kept, **case.files}.items():
+            (self.folder / name).write_bytes(content)
+
+    def check(self, case: Case, run=call) -> str:
+        """Try a case; returns what it printed."""
+        self.prepare(case)
+        status, out, err = run(self.argv(case.argv), case.typed)
+        assert status in ((2,) if case.bad else (0, 2)), (status, err)
+        assert "Traceback" not in err
+        assert not CONTROL.search(out), out
+        assert not CONTROL.search(err.replace("\r", "")), err
+        if status:
+            assert err.splitlines()[-1].startswith("lstlm.py: error: "), err
+            assert len(err.splitlines()[-1]) < 2000
+        return out + err
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The folder. Pictures and waiting for the disk would take longer than all the rest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backstage.bookkeeping, "draw_curve", lambda *_: None)
+        patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(backstage.defaults, "DATA", tmp_path_factory.mktemp("none"))
+        yield Lab(tmp_path_factory.mktemp("hostile"))
+
+
+# ---- What strangers may send --------------------------------------------------------------------
+
+PIECES = [
+    "a", "the", "cat", " ", " ", " ", "\n", "\n", "\r\n", "\t", "<eos>", "<bos>", "<unk>",
+    "<|endoftext|>", "\n = ", " = \n\n", "\n\n = A = \n \n", "\x1b[31m", "\x1b]0;x\x07", "\x9b2J",
+    "\x85", "\u202e", "\ufeff", "\0", "'", '"', "n't", "...", "\u0130", "\u1e9e", "\u2028",
+    "\U0001d4b3", "-" * 99, "word" * 200, "\x1c", "1e5", "\ud800",
+]
+TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=25).map("".join)
+BYTES = TEXTS.map(lambda text: text.encode("utf-8", "surrogatepass")) | st.binary(max_size=60)
+WORDS = st.sampled_from(["the", "cat", "\x1b[31mred", "a\x07b", "saw", "\n"])
+GOOD = st.lists(WORDS, min_size=3, max_size=30)
+CORPORA = BYTES | GOOD.map(lambda words: " ".join(["x", *words]).encode())
+
+
+@st.composite
+def corpora(draw, lab: Lab) -> Case:
+    """A training on any bytes, then a look at its model."""
+    switches = ["", "-a", "-cased", "-cell gru", "-bptt 1", "-precision bf16"]
+    flags = draw(st.sampled_from(switches)).split()
+    how = draw(st.sampled_from(["auto", "auto", "line", "eos", "article", "stream"]))
+    files = {"train": draw(CORPORA), "valid": draw(CORPORA)}
+    if draw(st.booleans()):
+        argv = ["-evaluate", "-model", "@m.pt", "-test_corpus", "@valid", "-stories", how]
+        return Case(argv, files)
+    named = ["-train_corpus", "@train", "-valid_corpus", "@valid", "-stories", how]
+    return Case(["-train", *SMALL, *flags, *named, "-model", "@new.pt"], files)
+
+
+NUMBERS = [
+    "1", "0", "-0.25", "0.5", "3e38", "-3e38", "1e-45", "1e39", "1e400", "nan", "-inf", "", "x",
+    "1_0", "0x1", "\u0663", "9" * 400, "\0", "\x1b[0m",
+]
+LINES = st.builds(
+    lambda word, numbers, end: " ".join([word, *numbers]) + end,
+    st.sampled_from(["the", "cat", "dog", "", "400000", "\x1b", "saw"]),
+    st.lists(st.sampled_from(NUMBERS[:4]), min_size=2, max_size=2)
+    | st.lists(st.sampled_from(NUMBERS), max_size=4),
+    st.sampled_from(["\n", "\n", "\n", "\r\n", " \n", ""]),
+)
+
+
+@st.composite
+def glove(draw, lab: Lab) -> Case:
+    """A training with any GloVe file, sometimes with any cache of it.
+
+    Even one that knows the digests.
+    """
+    text = draw(st.lists(LINES, max_size=6).map("".join).map(str.encode) | BYTES)
+    path = lab.folder / "glove"
+    files = {"glove": text}
+    path.write_bytes(text)
+    os.utime(path, ns=(0, 0))
+    words = ["the", "dog", "cat", "saw", "a", "ran"]
+    numbers = draw(st.binary(max_size=60))
+    if draw(st.booleans()):
+        right = glove_key(path, words) + hashlib.sha256(numbers).digest() + numbers
+        files[".glove.cache"] = draw(st.sampled_from([right, right[:-1], numbers]))
+    flags = [flag for flag in SMALL if flag not in ("-EDim", "3")]
+    flags += ["-embeddings_file", "@glove"]
+    more = draw(st.sampled_from([[], ["-glove_only"], ["-VSize", "2"]]))
+    return Case(["-train", *flags, *lab.corpora(), *more, "-model", "@new.pt"], files)
+
+
+VALUES = [
+    "", "on", "off", "nan", "inf", "-1", "0", "0.5", "1", "2", "1e-320", "1e308", "9" * 30,
+    "9" * 5000, "1e999", "x", "\x1b[0m", "1 2", "\u0663",
+]
+TYPED = st.builds(
+    "{} {}".format, st.sampled_from([*COMMANDS, ":show", ":help", ":quit", ":", ":x"]),
+    st.sampled_from(VALUES),
+)
+
+
+@st.composite
+def prompts(draw, lab: Lab) -> Case:
+    """Words and commands, typed or as a flag."""
+    switches = st.sampled_from(["-greedy", "-json", "-continue", "-cased"])
+    flags = draw(st.lists(switches, max_size=2, unique=True))
+    argv = [
+        draw(st.sampled_from(["-use", "-prompt"])), "-model",
+        draw(st.sampled_from(["@m.pt", "@gru.pt"])), *flags, "-max_tokens", "2", "-samples",
+        str(draw(st.integers(1, 2))),
+    ]
+    if draw(st.integers(0, 3)) == 0:
+        return Case([*argv, f"-text={draw(TEXTS)}"])
+    lines = draw(st.lists(TYPED | TEXTS, max_size=5))
+    typed = "\n".join(lines).encode("utf-8", "surrogatepass")
+    return Case(argv, typed=typed + draw(st.just(b"") | st.binary(max_size=3)))
+
+
+def resealed(data: bytes) -> bytes:
+    """The same bytes with the digest that a stranger can make as well as we can."""
+    return data[:-32] + hashlib.sha256(data[:-32]).digest()
+
+
+def commands(lab: Lab, model: str) -> list[list[str]]:
+    """What can be done with a model."""
+    return [
+        ["-use", "-model", model, "-text", "the"],
+        ["-prompt", "-model", model, "-text", "the", "-max_tokens", "2"],
+        ["-evaluate", "-model", model, "-test_corpus", "@corpus"],
+    ]
+
+
+@st.composite
+def damaged(draw, lab: Lab) -> Case:
+    """A checkpoint with flipped, lost, added or exchanged bytes, or another file in its place."""
+    name = draw(st.sampled_from(["m.pt", "gru.pt", "r.state.pt"]))
+    whole = data = lab.kept[name]
+    place = draw(st.integers(0, len(data) - 1))
+    size = draw(st.integers(1, 300))
+    way = draw(st.sampled_from(["flip", "flip", "cut", "lose", "add", "exchange", "swap"]))
+    if way == "flip":
+        flipped = data[place] ^ 1 << draw(st.integers(0, 7))
+        data = data[:place] + bytes([flipped]) + data[place + 1 :]
+    elif way == "cut":
+        data = data[:place]
+    elif way == "lose":
+        data = data[:place] + data[place + size :]
+    elif way == "add":
+        data = data[:place] + draw(st.binary(min_size=1, max_size=40)) + data[place:]
+    elif way == "exchange":
+        middle = data[place + size : place + 2 * size] + data[place : place + size]
+        data = data[:place] + middle + data[place + 2 * size :]
+    else:
+        data = lab.kept[draw(st.sampled_from([other for other in lab.kept if other != name]))]
+    same = data == whole
+    bad = way != "swap"
+    if bad and draw(st.booleans()):
+        data = resealed(data)
+        bad = False
+    if name == "r.state.pt":
+        log = draw(st.just(lab.kept["r.log.jsonl"]) | st.binary(max_size=40))
+        return Case(lab.resume, {name: data, "r.log.jsonl": log}, bad=bad and not same)
+    argv = draw(st.sampled_from(commands(lab, f"@{name}")))
+    return Case(argv, {name: data}, bad=bad and not same)
+
+
+ODD = [
+    None, -1, 0, 1, 7, 2**40, 2**2000, True, 1.5, float("nan"), float("inf"), "x", "\x1b[31m",
+    "dot", "rnn", [], {}, ["a"], torch.zeros(3), torch.zeros(1).expand(10**6, 10**9),
+    torch.full((4, 4), 3e38), torch.zeros(9, 3), torch.zeros(()),
+    torch.zeros(5056, dtype=torch.uint8), torch.full((9, 4), 3e38), torch.full((9,), 3e38),
+]
+
+
+def places(content, path=()) -> list[tuple]:
+    """The paths to all that is in nested dicts and lists."""
+    items = ()
+    if isinstance(content, dict):
+        items = content.items()
+    elif isinstance(content, list):
+        items = enumerate(content)
+    found = []
+    for key, value in items:
+        found += [(*path, key), *places(value, (*path, key))]
+    return found
+
+
+def changed(content, path: tuple, how: str, value):
+    """A copy in which the value at a path is replaced, left out, or has a neighbour."""
+    copy = dict(content) if isinstance(content, dict) else list(content)
+    if len(path) > 1:
+        copy[path[0]] = changed(copy[path[0]], path[1:], how, value)
+    elif how == "leave out":
+        del copy[path[0]]
+    elif how == "add":
+        if isinstance(copy, dict):
+            copy["more"] = value
+        else:
+            copy.append(value)
+    else:
+        copy[path[0]] = value
+    return copy
+
+
+@st.composite
+def crafted(draw, lab: Lab) -> Case:
+    """A checkpoint that is whole but for values that no training has written."""
+    name = draw(st.sampled_from(["m.pt", "gru.pt", "r.state.pt"]))
+    content = unseal(lab.kept[name])
+    for _ in range(draw(st.integers(1, 2))):
+        path = draw(st.sampled_from(places(content)))
+        how = draw(st.sampled_from(["replace"] * 3 + ["leave out", "add"]))
+        content = changed(content, path, how, draw(st.sampled_from(ODD)))
+    argv = lab.resume
+    if name != "r.state.pt":
+        argv = draw(st.sampled_from(commands(lab, f"@{name}")))
+    return Case(argv, {name: seal(content)})
+
+
+KINDS = {  # and how many cases of it are in the slow suite; 200 more are processes
+    "corpora": (corpora, 2600), "glove": (glove, 1600), "prompts": (prompts, 2600),
+    "damaged": (damaged, 1800), "crafted": (crafted, 1200),
+}
+
+
+def try_cases(lab: Lab, strategy, count: int, run=call) -> None:
+    """Try so many cases."""
+    tried = []
+
+    @settings(max_examples=count, database=None, suppress_health_check=list(HealthCheck))
+    @given(strategy(lab))
+    def one(case):
+        tried.append(case)
+        lab.check(case, run)
+
+    one()
+    assert len(tried) >= count
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_some_cases(lab, kind):
+    try_cases(lab, KINDS[kind][0], 50)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_cases(lab, kind):
+    try_cases(lab, *KINDS[kind])
+
+
+def forked(launch, folder):
+    """A function that runs a command in a fork of killing.py; it types nothing."""
+
+    def run(argv: list[str], typed: bytes) -> tuple[int, str, str]:
+        status = launch(argv, folder / "output")
+        told = (folder / "output").read_text()
+        return status, "", told.rpartition("{")[0]  # without the counts at its end
+
+    return run
+
+
+def process(argv: list[str], typed: bytes) -> tuple[int, str, str]:
+    """A process of its own."""
+    words = [os.fsencode(arg.replace("\0", "")) for arg in argv]
+    done = subprocess.run(
+        [sys.executable, lstlm.__file__, *words], input=typed, capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_five_cases_as_processes(lab, launch):
+    try_cases(lab, damaged, 5, forked(launch, lab.folder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["corpora", "glove", "damaged", "crafted"])
+def test_two_hundred_cases_as_processes(lab, launch, kind):
+    try_cases(lab, KINDS[kind][0], 40, forked(launch, lab.folder))
+    try_cases(lab, prompts, 10, process)
+
+
+# ---- What must not happen, one by one -----------------------------------------------------------
+
+
+def archive(
+    pickled: bytes, members: dict[str, bytes] | None = None, how: int = zipfile.ZIP_STORED
+) -> bytes:
+    """A file as `seal` makes it, with any pickle in it."""
+    usual = {"archive/version": b"3\n", "archive/byteorder": b"little"}
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", how) as made:
+        made.writestr("archive/data.pkl", pickled)
+        for name, content in {**usual, **(members or {})}.items():
+            made.writestr(name, content)
+    return resealed(file.getvalue()[:-2] + b"\x20\0" + bytes(32))
+
+
+def check_refused(lab: Lab, data: bytes, *reasons: str) -> None:
+    """A file in the place of a model or of a state is refused, with little memory.
+
+    It is for one of the reasons.
+    """
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    use = commands(lab, "@m.pt")[0]
+    for argv, name in ((use, "m.pt"), (lab.resume, "r.state.pt")):
+        told = lab.check(Case(argv, {name: data}, bad=True))
+        assert any(reason in told for reason in reasons), told
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+class Evil:
+    """What makes a file where it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_no_code_of_a_checkpoint_runs(lab, tmp_path):
+    evil = pickle.dumps({"weights": Evil(tmp_path / "made")}, protocol=2)
+    reason = "an object that no file of ours has"
+    check_refused(lab, archive(evil), reason)
+    hidden = archive(pickle.dumps({}), {"archive/DATA.PKL": evil})  # names are matched in any case
+    check_refused(lab, hidden, reason)
+    for data in (evil, b"PK\3\4" + evil, evil + archive(evil)):
+        check_refused(lab, resealed(data + bytes(32)), "its bytes", "not a zip file", reason)
+    assert not (tmp_path / "made").exists()
+    inst = b"\x80\x02(" + text(str(tmp_path / "made")) + b"ios\nmkdir\n."
+    # An opcode that only PyTorch's own unpickler refuses.
+    check_refused(lab, archive(inst), "Weights only load failed")
+    assert not (tmp_path / "made").exists()
+    pickle.loads(evil)  # as it would have been
+    assert (tmp_path / "made").exists()
+
+
+def text(value: str) -> bytes:
+    """A string, pickled."""
+    return b"X" + len(value).to_bytes(4, "little") + value.encode()
+
+
+def doubled(times: int) -> bytes:
+    """A pickle of a text that is made twice as long so many times."""
+    made = text("a" * 64)
+    for _ in range(times):
+        coding = text("hex" if b"hex" in made or b"utf-8" in made else "utf-8")
+        made = b"c_codecs\nencode\n(" + made + coding + b"tR"
+    return b"\x80\x02" + made + b"."
+
+
+def test_few_bytes_do_not_become_many(lab):
+    model = unseal(lab.kept["m.pt"])
+    inflated = torch.load(io.BytesIO(archive(doubled(8))), weights_only=True)
+    assert len(inflated) == 64 << 7  # PyTorch allows that
+    check_refused(lab, archive(doubled(60)), "an object that no file of ours has")
+    zeros = b"\x80\x02cbuiltins\nbytearray\n(\x8a\x05\0\0\0\0\x7ftR."
+    check_refused(lab, archive(zeros), "an object that no file of ours has")
+    copies = b"\x80\x02ccollections\nOrderedDict\n" + b"q\0h\0(]tR" * 3 + b"."
+    check_refused(lab, archive(copies), "a call that no file of ours has")
+    check_refused(lab, archive(b"\x80\x02}(" + text("weights") + b"u."), "damaged")
+    with zipfile.ZipFile(io.BytesIO(lab.kept["m.pt"])) as made:
+        names = [name for name in made.namelist() if "data.pkl" not in name]
+        members = {name: made.read(name) for name in names}
+        pickled = made.read("archive/data.pkl")
+    zeros = {"archive/data/0": bytes(10**6)}
+    deflated = archive(pickled, {**members, **zeros}, zipfile.ZIP_DEFLATED)
+    check_refused(lab, deflated, "it is compressed")
+    expanded = {"w": torch.zeros(1).expand(10**6, 10**9)}
+    check_refused(lab, seal({**model, "weights": expanded}), "more weights than bytes")
+    same = {**model, "words": ["same"] * 10**5}
+    check_refused(lab, seal(same), "vocabulary", "something else")
+    for sizes in ({"H": 10**6}, {"N": 10**6}, {"EDim": 2**40}, {"H": -1}, {"N": 0}):
+        changed = {**model, "config": {**model["config"], **sizes}}
+        check_refused(lab, seal(changed), "match", "something else", "greater than zero")
+
+
+def test_an_archive_that_names_a_member_twice_or_outside_is_refused_and_writes_nothing(
+    lab, tmp_path
+):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as made:
+        made.writestr("archive/data.pkl", pickle.dumps([1] * 1000, protocol=2))
+        made.filelist += made.filelist * 9
+    twice = resealed(file.getvalue()[:-2] + b"\x20\0" + bytes(32))
+    check_refused(lab, twice, "it is compressed")
+    outside = {"../../outside": b"x", f"{tmp_path}/outside": b"x"}
+    check_refused(lab, archive(pickle.dumps({}, protocol=2), outside), "damaged")
+    assert not (tmp_path / "outside").exists()
+    assert not list(lab.folder.parent.parent.glob("outside"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_named_pipe_is_no_checkpoint_and_nobody_waits_for_it(lab):
+    lab.prepare(Case([]))
+    os.mkfifo(lab.folder / "pipe.pt")
+    status, _, err = call(lab.argv(commands(lab, "@pipe.pt")[0]))
+    (lab.folder / "pipe.pt").unlink()
+    assert status == 2
+    assert "not a regular file" in err
+
+
+ESCAPE = "\x1b[31mred\x07"
+
+
+def test_escape_codes_in_words_and_facts_reach_no_terminal(lab):
+    model = unseal(lab.kept["m.pt"])
+    model["words"][3:5] = [ESCAPE, "\x9b2J"]
+    model["facts"]["train_corpus"] = ESCAPE
+    for argv in commands(lab, "@m.pt"):
+        more = ["-samples", "20"] if argv[0] == "-prompt" else []
+        told = lab.check(Case([*argv, *more], {"m.pt": seal(model)}))
+        assert "\\x1b[31mred" in told
+    state = unseal(lab.kept["r.state.pt"])
+    state["facts"]["torch"] = ESCAPE
+    assert "note: torch was \\x1b" in lab.check(Case(lab.resume, {"r.state.pt": seal(state)}))
+    state["facts"]["lr"] = ESCAPE
+    assert "lr \\x1b" in lab.check(Case(lab.resume, {"r.state.pt": seal(state)}, bad=True))
+    assert "control character" in lab.check(Case(["-use", "-model", f"@{ESCAPE}"], bad=True))
+    assert "control character" in lab.check(Case(["-use", "-model", "@nul\0"], bad=True))
+
+
+def test_pieces_of_a_stranger_are_pieces_and_nothing_else(lab):
+    pytest.importorskip("tokenizers")
+    pieces = ["-tokenizer", "bpe", "-VSize", "300"]
+    argv = ["-train", *SMALL, *pieces, *lab.corpora(), "-model", "@bpe.pt"]
+    lab.prepare(Case([]))
+    assert call(lab.argv(argv))[0] == 0
+    whole = unseal((lab.folder / "bpe.pt").read_bytes())
+    use = commands(lab, "@bpe.pt")[0]
+    assert call(lab.argv(use))[0] == 0
+    regex = '{"type":"Replace","pattern":{"Regex":"(a*)*b"},"content":""}'
+    others = (
+        whole["pieces"].replace('"normalizer":null', f'"normalizer":{regex}'), "", "[]",
+        "[" * 10**5, 7, whole["pieces"].replace('"vocab":{', '"vocab":{"xyz":-1,'),
+        WordPieces.empty().to_str(),
+    )
+    for pieces in others:
+        assert pieces != whole["pieces"]
+        data = seal({**whole, "pieces": pieces})
+        assert "damaged" in lab.check(Case(use, {"bpe.pt": data}, bad=True))
+    for place in (3, -1):
+        words = [*whole["words"]]
+        words[place] = "no piece"
+        data = seal({**whole, "words": words})
+        assert "not its pieces" in lab.check(Case(use, {"bpe.pt": data}, bad=True))
+
+
+def test_scores_that_are_no_numbers_are_told(lab):
+    """Weights that are finite, with scores that are not."""
+    model = unseal(lab.kept["m.pt"])
+    model["weights"]["lstm.bias_ih_l0"][:] = 100.0  # the states are near tanh(1)
+    model["weights"]["output.weight"][:] = 3e38
+    for argv in commands(lab, "@m.pt")[:2]:
+        assert "no finite numbers" in lab.check(Case(argv, {"m.pt": seal(model)}, bad=True))
+
+
+def test_any_change_of_a_file_is_noticed(lab):
+    """The digest is of all bytes, also of those that a ZIP archive does not need."""
+    whole = lab.kept["m.pt"]
+    unseal(whole)
+    for place in range(0, len(whole), 7):
+        with pytest.raises(ValueError, match="its bytes are not those that were written"):
+            unseal(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+    assert zipfile.ZipFile(io.BytesIO(whole)).testzip() is None  # other programs read it too
+    assert zipfile.ZipFile(io.BytesIO(whole)).comment == hashlib.sha256(whole[:-32]).digest()
+
+
+def test_a_word_vector_of_any_length_is_refused(lab):
+    widest = inspect.signature(lstlm.glove_size).parameters["largest"].default
+    line = b"the " + b" ".join([b"1"] * (widest + 1)) + b"\n"
+    flags = ["-H", "1", "-N", "4", "-embeddings_file", "@glove"]
+    argv = ["-train", *flags, *lab.corpora(), "-model", "@new.pt"]
+    assert "glove:1: not" in lab.check(Case(argv, {"glove": line}, bad=True))
+    line = b"the 1 " + b"x" * 10**6
+    assert "glove:1: could not convert" in lab.check(Case(argv, {"glove": line}, bad=True))
+
+
+def test_a_log_without_its_last_new_line_is_mended(lab):
+    argv = ["-train", *SMALL, *lab.corpora(), "-model", "@new.pt"]
+    lab.check(Case(argv, {"new.log.jsonl": b'{"event": "start"}\n{"half": '}))
+    lines = (lab.folder / "new.log.jsonl").read_text().splitlines()
+    assert lines[0] == '{"event": "start"}'
+    assert lines[1].startswith('{"event": "start", "EDim"')
+
+
+def test_a_resumed_run_does_without_its_log(lab):
+    lab.prepare(Case([]))
+    (lab.folder / "r.log.jsonl").unlink()
+    assert call(lab.argv(lab.resume))[0] == 0
+    assert (lab.folder / "r.log.jsonl").read_bytes().startswith(b'{"mode": "train"')
+
+
+def nested(data: bytes, opening: bytes, closing: bytes, times: int) -> bytes:
+    """A sealed file in which the text MARK has become containers, each within the next."""
+    with zipfile.ZipFile(io.BytesIO(data)) as made:
+        members = {f"archive/{name.partition('/')[2]}": made.read(name) for name in made.namelist()}
+    pickled = members.pop("archive/data.pkl")
+    assert pickled.count(text("MARK")) == 1
+    deep = opening * times + closing * (times - 1)
+    if opening == b")":
+        deep = opening + closing * times
+    return archive(pickled.replace(text("MARK"), deep), members)
+
+
+def test_lists_and_tuples_as_deep_as_can_be_crash_nothing(lab):
+    model, state = (unseal(lab.kept[name]) for name in ("m.pt", "r.state.pt"))
+    for name in ("version", "format", "words"):
+        check_refused(lab, nested(seal({**model, name: "MARK"}), b"]", b"a", 5000), "damaged")
+    state["numbers"]["records"] = ["MARK"]
+    data = nested(seal(state), b"]", b"a", 5000)
+    assert "damaged" in lab.check(Case(lab.resume, {"r.state.pt": data}, bad=True))
+    # A key, of which hash() would crash.
+    data = nested(seal({**model, "facts": {"MARK": 1}}), b")", b"\x85", 10**6)
+    check_refused(lab, data, "more tuples")
+
+
+def test_values_that_no_flag_and_no_training_has_are_refused(lab):
+    model, state = (unseal(lab.kept[name]) for name in ("m.pt", "r.state.pt"))
+    odds = (
+        {"dropout": float("nan")}, {"dropout": 1.0}, {"dropout": -0.5}, {"a": "x"},
+        {"cell": "Lstm"}, {"tokenizer": "x"},
+    )
+    for odd in odds:
+        data = seal({**model, "config": {**model["config"], **odd}})
+        check_refused(lab, data, "a wrong value", "something")
+    bad = {**model["weights"], "output.bias": model["weights"]["output.bias"] * float("nan")}
+    data = seal({**model, "weights": bad})
+    check_refused(lab, data, "output.bias is not all finite", "something")
+    for odd in ({"step": -1}, {"step": 2**53}, {"epoch": True}):
+        data = seal({**state, "numbers": {**state["numbers"], **odd}})
+        told = lab.check(Case(lab.resume, {"r.state.pt": data}, bad=True))
+        assert "not a state of this model" in told
+    data = seal({**state, "random": torch.zeros_like(state["random"])})
+    assert "damaged" in lab.check(Case(lab.resume, {"r.state.pt": data}, bad=True))
+    # For a picture of 4 GB.
+    wide = {"step": torch.zeros(1).expand(10**9), "train_nats": 1.0, "valid_nats": 1.0}
+    odds = (
+        ("numbers", {"records": [wide]}), ("numbers", {"records": [7]}),
+        ("facts", {"lr": "x" * 10**5}),
+    )
+    for part, odd in odds:
+        data = seal({**state, part: {**state[part], **odd}})
+        assert "damaged" in lab.check(Case(lab.resume, {"r.state.pt": data}, bad=True))
+
+
+def test_the_moments_of_the_optimizer_must_fit(lab):
+    state = unseal(lab.kept["r.state.pt"])
+    without = {key: value for key, value in state.items() if key != "moments"}
+    for odd in (without, {**state, "moments": 7}):
+        assert "damaged" in lab.check(Case(lab.resume, {"r.state.pt": seal(odd)}, bad=True))
+    values = (
+        torch.zeros(2), OrderedDict(), torch.zeros(9, 3, dtype=torch.uint8),
+        torch.zeros(1).expand(9, 3),
+    )
+    for value in values:
+        state = unseal(lab.kept["r.state.pt"])
+        state["moments"][0]["exp_avg"] = value
+        told = lab.check(Case(lab.resume, {"r.state.pt": seal(state)}, bad=True))
+        assert "not a state of this model" in told

@@ -1,0 +1,199 @@
+"""Training by several processes: the result of one, one writer, a signal that stops them all.
+
+Most are forks, as tools/killing.py starts them; some are started by torchrun itself.
+"""
+
+import contextlib
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import backstage.bookkeeping
+import lstlm
+import pytest
+import torch
+from stopping import check_equal, read_log, read_weights
+
+# The last minibatch of 4 has 3 stories; segments of 5 leave some processes without.
+LENGTHS = [3, 9, 1, 14, 2, 2, 7, 5, 11, 1, 6]
+TRAINING = (
+    "-train -H 2 -N 8 -EDim 6 -E 2 -B 4 -a -bptt 5 -precision fp32 -valid_every 2 -lr 0.01"
+)
+
+
+@pytest.fixture
+def command(folder):
+    """A function that gives a command for a model, to train for 6 steps on ragged stories."""
+
+    def make(name: str, lengths=LENGTHS) -> list[str]:
+        words = list("abcdefgh")
+        stories = [[words[(3 * i + j * j) % 8] for j in range(n)] for i, n in enumerate(lengths)]
+        corpus = folder / "corpus"
+        corpus.write_text("".join(" ".join(story) + "\n" for story in stories))
+        corpora = ["-train_corpus", str(corpus), "-valid_corpus", str(corpus)]
+        return [*TRAINING.split(), *corpora, "-model", str(folder / f"{name}.pt")]
+
+    return make
+
+
+def torchrun(command: list[str], **more) -> subprocess.Popen:
+    """Start two processes."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    return subprocess.Popen(
+        [sys.executable, *launcher, lstlm.__file__, *command], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, **more,
+    )
+
+
+def losses(model: Path) -> list[float]:
+    """The train and valid losses in the log of a run."""
+    records = [record for record in read_log(model) if record.get("mode") == "train"]
+    return [record[key] for record in records for key in ("train_nats", "valid_nats")]
+
+
+def check_alike(folder: Path, name: str, expected_name: str) -> None:
+    """Two runs ended alike, within rounding."""
+    model = folder / f"{name}.pt"
+    expected = folder / f"{expected_name}.pt"
+    assert losses(model) == pytest.approx(losses(expected), rel=1e-4)
+    weights = read_weights(model)
+    for name, tensor in read_weights(expected).items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def check_files(folder: Path) -> None:
+    """Nothing is left of what is written only for a while."""
+    left = [path.name for path in folder.iterdir() if ".state" in path.name]
+    assert left + [path.name for path in folder.glob(".*")] == []
+
+
+# ---- Under torchrun -----------------------------------------------------------------------------
+
+
+@pytest.mark.thorough
+def test_two_processes_train_what_one_does(folder, command):
+    assert lstlm.main(command("one")) == 0
+    process = torchrun(command("two"))
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.count("best valid loss") == out.count("vocabulary:") == 1  # only the first speaks
+    check_alike(folder, "two", "one")
+    assert len(losses(folder / "two.pt")) == 2 * 4
+    assert {path.name for path in folder.iterdir()} >= {"two.pt", "two.log.jsonl"}
+    check_files(folder)
+
+
+@pytest.mark.thorough
+def test_a_signal_to_one_of_two_stops_both_with_the_state_saved(folder, command):
+    process = torchrun([*command("m"), "-E", "1000000"], start_new_session=True)
+    log = folder / "m.log.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 3):
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "stopped and saved" in err
+    state = torch.load(folder / "m.state.pt", weights_only=True)
+    assert state["numbers"]["step"] > 3
+
+
+@pytest.mark.thorough
+def test_a_model_that_the_first_process_cannot_save_is_the_best_of_none(folder, command):
+    # As a full disk: no model fits into that.
+    little = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (4096, 4096))
+    process = torchrun([*command("m"), "-E", "4", "-patience", "1"], preexec_fn=little)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 1, err
+    said = "m.pt: the best model could not be saved"
+    assert err.count("lstlm.py: error:") == err.count(said) == 1, err
+    assert "go on from the last state" not in err  # there is none
+    assert "stopped early" not in err + out  # each epoch was better than those before
+    assert "epoch 4, step" in err + out
+
+
+# ---- Forks --------------------------------------------------------------------------------------
+
+ALIKE = {  # stories of so many words, and flags
+    "segments that not all have": (LENGTHS, "-bptt 5"),
+    "second story shorter than a segment": (LENGTHS, "-bptt 500"),
+    "one position at a time": (LENGTHS, "-bptt 1"),
+    "no story for the second": ([6], "-bptt 2 -E 1"),
+    "a story of one word": ([1], "-bptt 1 -a additive"),
+    "more stories asked for than there are": ([20, 1], "-B 64 -bptt 3"),
+    "tied, three layers, long alone": ([30, 1, 2, 1], "-tie -H 3 -bptt 4 -a bilinear"),
+}
+QUICK = (
+    "segments that not all have", "one position at a time", "no story for the second",
+    "a story of one word",
+)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(x, marks=[] if x in QUICK else [pytest.mark.thorough], id=x) for x in ALIKE],
+)
+def test_several_processes_train_what_one_does(launch, folder, command, case):
+    lengths, more = ALIKE[case]
+    assert lstlm.main([*command("one", lengths), *more.split()]) == 0
+    several = [*command("several", lengths), *more.split()]
+    assert launch(several, folder / "output", processes=2) == [0, 0]
+    check_alike(folder, "several", "one")
+    check_files(folder)
+    told = [(folder / f"output.{rank}").read_text() for rank in range(2)]
+    assert [text.count("best valid loss") for text in told] == [1, 0]
+
+
+def test_a_gradient_that_is_no_number_in_one_process_skips_the_step_in_both(
+    launch, folder, command
+):
+    """Loss number 4 of the second process: both leave out the rest of that minibatch."""
+    output = folder / "output"
+    status = launch(command("m"), output, processes=2, poisoned=[1, 4, 4])
+    assert status == [0, 0]
+    told = (folder / "output.0").read_text()
+    assert told.count("step skipped (1 so far)") == 1
+    assert "step skipped (2 so far)" not in told
+    assert "step skipped (1 so far)" in (folder / "output.1").read_text()
+    assert all(math.isfinite(loss) for loss in losses(folder / "m.pt"))
+
+
+def test_too_many_skipped_steps_end_both(launch, folder, command):
+    """Of the second process no loss is a number, from the second minibatch on."""
+    argv = [*command("m"), "-E", "3", "-bptt", "500", "-valid_every", "100"]
+    status = launch(argv, folder / "output", processes=2, poisoned=[1, 2, 1000])
+    assert status == [2, 2]
+    for rank in range(2):
+        assert "5 steps in a row" in (folder / f"output.{rank}").read_text()
+
+
+def test_killed_and_resumed_in_two_processes(launch, folder, command):
+    """Without dropout a resumed training is equal to the bit there, too."""
+    output = folder / "output"
+    assert launch(command("whole"), output, processes=2) == [0, 0]
+    status = launch(command("m"), output, processes=2, fatal=["step", "after", 5])
+    assert status[0] == -signal.SIGKILL
+    assert launch([*command("m"), "-resume"], output, processes=2) == [0, 0]
+    assert "going on after step 4" in (folder / "output.0").read_text()
+    check_equal(folder, "m")
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+def test_a_process_hears_whether_the_first_one_could_save(monkeypatch, failures):
+    def sum_over_both(failed: bool) -> list[int]:
+        return [failed + failures]
+
+    monkeypatch.setattr(backstage.bookkeeping, "sum_over_processes", sum_over_both)
+    second = SimpleNamespace(
+        args=SimpleNamespace(model=None), facts={}, first=False, epoch=3, step=9, best=math.inf,
+        best_epoch=0, surviving=lambda path: contextlib.nullcontext(),
+    )
+    assert lstlm.Run.save_best(second, 1.5) == (not failures)
+    assert (second.best, second.best_epoch) == (math.inf if failures else 1.5, 3)

@@ -1,0 +1,392 @@
+"""A training that is stopped and resumed, at whatever step, ends like one that was never stopped.
+
+To the bit: its weights, its log, the lines that it prints and the text that it generates.
+"""
+
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import backstage.bookkeeping
+import backstage.defaults
+import backstage.program
+import backstage.run
+import lstlm
+import pytest
+import torch
+from backstage.errors import UserError
+from backstage.sealed import seal, unseal
+from stopping import STEPS, before_steps, check_equal, flags, read_log, stop_at
+
+
+@pytest.fixture
+def whole(folder, capsys) -> list[str]:
+    """A training that nothing happens to, the model `whole`; what it tells of its losses."""
+    assert lstlm.main(flags(folder, "whole")) == 0
+    return told(capsys)
+
+
+def told(capsys) -> list[str]:
+    """The lines of losses that were printed, without their rates."""
+    return re.findall(r"^epoch .*(?=, [\d,]+ tokens/s)", capsys.readouterr().out, re.M)
+
+
+def stop_and_resume(monkeypatch, argv: list[str], step: int) -> None:
+    """Train, with Ctrl-C in that step, and go on."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, step)
+        assert lstlm.main(argv) == 130
+    assert lstlm.main([*argv, "-resume"]) == 0
+
+
+# ---- What a resumed run is equal in -------------------------------------------------------------
+
+
+def check_each_step(folder: Path, monkeypatch, capsys, more: list[str], steps: list[int]) -> None:
+    """Stop a training in each of these steps; resumed it ends like the whole one."""
+    sample = ["-prompt", "-text", "a", "-seed", "5", "-json", "-model"]
+    assert lstlm.main([*flags(folder, "whole"), *more]) == 0
+    whole = told(capsys)
+    assert lstlm.main([*sample, str(folder / "whole.pt")]) == 0
+    text = capsys.readouterr().out
+    assert f"step {steps[-1]}:" in whole[-1]
+    for step in steps:
+        name = f"stopped{step}"
+        stop_and_resume(monkeypatch, [*flags(folder, name), *more], step)
+        assert told(capsys) == whole
+        check_equal(folder, name)
+        assert lstlm.main([*sample, str(folder / f"{name}.pt")]) == 0
+        assert capsys.readouterr().out == text
+
+
+def test_stopped_at_each_step_and_resumed(folder, monkeypatch, capsys):
+    steps = list(range(1, STEPS + 1))  # the last one, too: then no minibatch is left
+    check_each_step(folder, monkeypatch, capsys, ["-patience", "0"], steps)
+
+
+@pytest.mark.slow
+def test_stopped_at_each_of_thirty_steps_and_resumed(folder, monkeypatch, capsys):
+    lines = (folder / "corpus").read_text().splitlines(keepends=True)
+    (folder / "corpus").write_text("".join(lines[:12]))
+    more = ["-E", "10", "-patience", "0"]
+    check_each_step(folder, monkeypatch, capsys, more, list(range(1, 31)))
+
+
+# A plain model with dropout as `make demo` trains it, where bfloat16 is fast.
+DEMO = "-train -H 2 -N 16 -EDim 8 -VSize 2000 -B 8 -E 4 -seed 0 -precision bf16 -dropout 0.2"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_training_like_the_demo_is_stopped_and_resumed(folder, monkeypatch, number):
+    corpus = str(folder / "corpus")
+    command = [*DEMO.split(), "-train_corpus", corpus, "-valid_corpus", corpus, "-model"]
+    whole = str(folder / "whole.pt")
+    part = str(folder / "part.pt")
+    assert lstlm.main([*command, whole]) == 0
+    with monkeypatch.context() as patch:
+        before_steps(patch, lambda step: step == 4 and signal.raise_signal(number))
+        assert lstlm.main([*command, part]) == 128 + number
+    assert read_log(folder / "part.pt")[-1]["epoch"] == 1
+    assert unseal((folder / "part.state.pt").read_bytes())["numbers"]["step"] == 4
+    assert lstlm.main([*command, part, "-resume"]) == 0
+    check_equal(folder, "part")
+
+
+def test_stopped_again_and_again(folder, monkeypatch, whole):
+    status = []
+    for _ in range(20):
+        with monkeypatch.context() as patch:
+            stop_at(patch, 2)
+            resumed = ["-resume"] if status else []
+            status.append(lstlm.main([*flags(folder, "often"), *resumed]))
+        if status[-1] == 0:
+            break
+    assert status == [130] * 6 + [0]
+    check_equal(folder, "often")
+
+
+@pytest.mark.parametrize("epochs", [2, 5], ids=["at the end", "early"])
+def test_a_run_that_ends_early_does_so_resumed(folder, monkeypatch, capsys, epochs):
+    """Ctrl-C comes in the step after which `-patience` ends it, and in one before."""
+    more = ["-E", str(epochs), "-patience", "1", "-lr", "9", "-emb_lr", "9"]  # each epoch is worse
+    losses = iter(range(100))
+    monkeypatch.setattr(lstlm, "compute_loss", lambda *_: float(next(losses)))
+    more += ["-valid_every", "100"]
+    assert lstlm.main([*flags(folder, "whole"), *more]) == 0
+    assert "stopped early: no better valid loss for 1 epochs" in capsys.readouterr().out
+    assert [record["step"] for record in read_log(folder / "whole.pt")[1:]] == [4, 8]
+    for step in (6, 8):
+        losses = iter(range(100))
+        stop_and_resume(monkeypatch, [*flags(folder, f"part{step}"), *more], step)
+        assert capsys.readouterr().out.count("stopped early") == 1
+        check_equal(folder, f"part{step}")
+
+
+def test_killed_between_saves_and_resumed(folder, monkeypatch, whole):
+    """What a killed run did after its last save is done again, its log lines too."""
+    monkeypatch.setattr(backstage.run, "SAVE_STEPS", 5)
+
+    def kill(number: int) -> None:
+        if number == 10:
+            raise SystemError  # nothing of ours runs after a kill -9
+
+    with monkeypatch.context() as patch:
+        before_steps(patch, kill)
+        with pytest.raises(SystemError):
+            lstlm.main(flags(folder, "killed"))
+    before = len(read_log(folder / "killed.pt"))
+    assert lstlm.main([*flags(folder, "killed"), "-resume"]) == 0
+    assert before == 6  # the start and steps 3, 4, 6, 8, 9: the last three came after the save
+    check_equal(folder, "killed")
+
+
+def test_rate_and_seconds_leave_out_the_stop(folder, monkeypatch):
+    """By a clock on which a step takes a second and a stop a thousand.
+
+    The resumed run tells the times of the whole one.
+    """
+    now = 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+
+    def pass_a_second(_number: int) -> None:
+        nonlocal now
+        now += 1
+
+    def times(name: str) -> list[tuple[float, float]]:
+        records = read_log(folder / f"{name}.pt")[1:]
+        return [(record["tokens_per_s"], record["seconds"]) for record in records]
+
+    before_steps(monkeypatch, pass_a_second)
+    assert lstlm.main(flags(folder, "whole")) == 0
+    lines = (folder / "corpus").read_text().splitlines()
+    tokens = sum(len(line.split()) + 1 for line in lines)
+    assert times("whole")[1] == (tokens - round(3 * times("whole")[0][0]), 4)
+    assert [seconds for _, seconds in times("whole")] == [3, 4, 6, 8, 9, 12]
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        assert lstlm.main(flags(folder, "part")) == 130
+    now += 1000
+    assert lstlm.main([*flags(folder, "part"), "-resume"]) == 0
+    assert times("part") == times("whole")
+
+
+def test_losses_are_on_paper_as_soon_as_they_are_told(folder, monkeypatch):
+    """So that a process that is killed has told its consumer and its trace what the log has."""
+    paper = io.BytesIO()
+    trace = folder / "trace"
+    seen = []
+
+    def look(_number: int) -> None:
+        texts = [paper.getvalue().decode(), trace.read_text()]
+        seen.append([text.count("step 3: train") for text in texts])
+
+    before_steps(monkeypatch, look)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(paper))
+    assert lstlm.main([*flags(folder, "m"), "-trace", str(trace)]) == 0
+    assert seen == [[0, 0]] * 3 + [[1, 1]] * 9
+
+
+# ---- Signals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["step", "save"])
+def test_a_second_ctrl_c_stops_at_once_and_loses_nothing_that_was_saved(
+    folder, monkeypatch, capsys, whole, when
+):
+    """It comes within the step, or while the state is saved."""
+    monkeypatch.setattr(backstage.run, "SAVE_STEPS", 4)
+    fsync = os.fsync
+
+    def press_after(file: int) -> None:
+        fsync(file)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+
+        def press(number: int) -> None:
+            if number != 6:
+                return
+            patch.setattr(os, "fsync", press_after)
+            signal.raise_signal(signal.SIGINT)
+            if when == "step":
+                signal.raise_signal(signal.SIGINT)
+
+        before_steps(patch, press)
+        assert lstlm.main(flags(folder, "m")) == 130
+    error = capsys.readouterr().err
+    assert "interrupted" in error
+    assert "go on with" not in error
+    assert not list(folder.glob(".*"))
+    assert lstlm.main([*flags(folder, "m"), "-resume"]) == 0
+    assert "going on after step 4" in capsys.readouterr().out
+    check_equal(folder, "m")
+
+
+def test_a_second_ctrl_c_in_the_gradient_step_stops_at_once(folder, monkeypatch, capsys, whole):
+    """There the generator of segments is suspended: its thread ends, and the handlers come back."""
+    monkeypatch.setattr(backstage.run, "SAVE_STEPS", 4)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    threads = threading.active_count()
+    steps = 0
+    step = torch.optim.AdamW.step
+
+    def press(*args):
+        nonlocal steps
+        steps += 1
+        if steps == 15:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+        return step(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", press)
+        assert lstlm.main(flags(folder, "m")) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert threading.active_count() == threads
+    assert lstlm.main([*flags(folder, "m"), "-resume"]) == 0
+    check_equal(folder, "m")
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("loss", SystemError), ("step", SystemError), ("report", SystemError),
+        ("thread", SystemError), ("step", UserError), ("report", UserError),
+        ("loss", MemoryError), ("thread", MemoryError),
+    ],
+)
+def test_a_training_that_fails_restores_the_handlers(folder, monkeypatch, capsys, place, error):
+    """It fails in the loop's body, in the generator of its segments, or in the thread of that."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    threads = threading.active_count()
+    during = []
+
+    def fail(*_):
+        during.append(signal.getsignal(signal.SIGTERM))
+        raise error("it failed")
+
+    module, name = {
+        "loss": (lstlm.LSTMLM, "loss"), "step": (torch.optim.AdamW, "step"),
+        "report": (backstage.bookkeeping, "save_model"), "thread": (backstage.run, "segments"),
+    }[place]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, fail)
+        expected = pytest.raises(error) if error is SystemError else contextlib.nullcontext()
+        with expected:
+            status = lstlm.main(flags(folder, "m"))
+            assert status == {UserError: 2, MemoryError: 1}[error]
+            assert "Traceback" not in capsys.readouterr().err
+    assert during[0] not in handlers
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    del expected  # the traceback that it keeps would keep the generator, and so its thread
+    assert threading.active_count() == threads
+    assert lstlm.main([*flags(folder, "m"), "-E", "1"]) == 0  # there is no unfinished run
+
+
+def process(folder: Path, name: str) -> subprocess.Popen:
+    """A training without end in a process, which has saved its first model."""
+    endless = ["-E", "100000", "-patience", "0"]
+    command = [sys.executable, lstlm.__file__, *flags(folder, name), *endless]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
+    while not (folder / f"{name}.pt").exists() and started.poll() is None:
+        time.sleep(0.05)
+    return started
+
+
+INTERRUPTED = pytest.param(signal.SIGINT, 130, marks=pytest.mark.thorough, id="SIGINT")
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGTERM, 143, id="SIGTERM"), INTERRUPTED]
+)
+def test_a_process_that_gets_a_signal(folder, number, status):
+    with process(folder, "process") as started:
+        started.send_signal(number)
+        error = started.communicate(timeout=60)[1].decode()
+    assert started.returncode == status, error
+    assert re.search(r"go on with: \S*python\S* \S*lstlm.py -train .* -resume\n", error)
+    assert "Traceback" not in error
+    assert (folder / "process.state.pt").exists()
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.thorough
+def test_a_process_that_gets_a_signal_when_nobody_reads_what_it_says(folder):
+    with process(folder, "alone") as started:
+        started.stderr.close()
+        started.send_signal(signal.SIGTERM)
+        assert started.wait(timeout=60) == 143
+    assert (folder / "alone.state.pt").exists()
+
+
+# ---- What may be resumed ------------------------------------------------------------------------
+
+
+def test_an_unfinished_run_is_not_replaced_and_all_its_files_are_named(folder, capsys):
+    for ending in ("state", "state.prev"):
+        (folder / f"m.{ending}.pt").write_text("")
+    assert lstlm.main(flags(folder, "m")) == 2
+    assert f"or delete {folder}/m.state.pt and {folder}/m.state.prev.pt" in capsys.readouterr().err
+
+
+def test_an_unfinished_run_is_not_replaced_and_other_flags_are_refused(folder, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        lstlm.main(flags(folder, "m"))
+    state = (folder / "m.state.pt").read_bytes()
+    capsys.readouterr()
+    assert lstlm.main(flags(folder, "m")) == 2
+    assert "-resume" in capsys.readouterr().err
+    others = (
+        ("-E", "4", "E 3, not 4"), ("-lr", "1", "lr 0.05, not 1.0"), ("-N", "10", "N 8, not 10"),
+    )
+    for flag, value, said in others:
+        assert lstlm.main([*flags(folder, "m"), flag, value, "-resume"]) == 2
+        assert said in capsys.readouterr().err
+    assert (folder / "m.state.pt").read_bytes() == state
+    (folder / "m.state.pt").write_bytes(state[:-50])
+    assert lstlm.main([*flags(folder, "m"), "-resume"]) == 2
+    assert "damaged" in capsys.readouterr().err
+    assert lstlm.main([*flags(folder, "none"), "-resume"]) == 2
+    assert "no unfinished run" in capsys.readouterr().err
+
+
+def test_what_makes_a_resumed_run_another_is_said(folder, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        lstlm.main(flags(folder, "m"))
+    state = unseal((folder / "m.state.pt").read_bytes())
+    state["facts"] |= {"threads": 99, "device": "cuda"}
+    (folder / "m.state.pt").write_bytes(seal(state))
+    capsys.readouterr()
+    assert lstlm.main([*flags(folder, "m"), "-resume"]) == 0
+    out = capsys.readouterr().out
+    for name, then, now in (("threads", 99, torch.get_num_threads()), ("device", "cuda", "cpu")):
+        change = f"{name} was {then} and is {now}"
+        assert f"note: {change}: the result will not be equal to the bit" in out
+    assert "on a GPU" not in out
+
+
+def test_that_a_gpu_makes_a_resumed_run_another_is_said(folder, monkeypatch, capsys):
+    describe = lstlm.describe_training
+    cuda = {"device": "cuda"}
+    monkeypatch.setattr(lstlm, "describe_training", lambda *args: {**describe(*args), **cuda})
+    stop_and_resume(monkeypatch, flags(folder, "gpu"), 5)
+    out = capsys.readouterr().out
+    assert "note: on a GPU the result will not be equal to the bit" in out
+
+
+def test_one_of_several_processes_writes_the_trace(folder, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with contextlib.ExitStack() as stack:
+        backstage.program.start_trace("lstlm.py", folder / "trace", [], stack)("typed")
+    assert not (folder / "trace").exists()
