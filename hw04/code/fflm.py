@@ -1,70 +1,117 @@
 #!/usr/bin/env python3
-"""A feed-forward language model (Bengio et al. 2003) to compare the LSTM language model of lstlm.py with.
+"""A feed-forward language model (Bengio et al. 2003) to compare the one of lstlm.py with.
 
-    python fflm.py -train -lstm lm_model.pt -K 5 -H 1 -N 512     # with the vocabulary and word vectors of that model
-    python fflm.py -evaluate -test_corpus my.tokens              # nats, perplexity and bits per character
-    python fflm.py -h                                            # every flag, with its default
+    python fflm.py -train -lstm lm_model.pt -K 5 -H 1 -N 512  # with that model's words and vectors
+    python fflm.py -evaluate -test_corpus my.tokens           # nats, perplexity, bits per character
+    python fflm.py -h                                         # every flag, with its default
 
-It sees the K tokens before the one to predict: their word vectors side by side, H hidden layers of N ReLUs, and scores
-of all V tokens. Before its first token a story has K times `<bos>`, whose vector, as those of all words, is what the
-LSTM language model has learned, and stays as it is. (`<eos>` ends a story and is seen by neither, so that its vector is
-as it was drawn, but with -tie.) Minibatches, loss, optimizer, training loop and measures are those of lstlm.py, so that
-the two can be compared.
+It sees the K tokens before the one to predict: their word vectors side by side, H hidden layers of
+N ReLUs, and logits of all V tokens. Before its first token a story has K times `<bos>`, whose
+vector, as those of all words, is what the LSTM language model has learned, and stays as it is.
+(`<eos>` ends a story and is seen by neither, so that its vector is as it was drawn, but with -tie.)
+Minibatches, loss, optimizer, training loop and measures are those of lstlm.py, so that the two can
+be compared.
 """
 
 import argparse
-import contextlib
-import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import lstlm
 import torch
-from lstlm import BOS, HW04, State, UserError, positive
+from backstage.bookkeeping import Untrained
+from backstage.bpe import WordPieces
+from backstage.checkpoint import Loaded, check_facts, check_words
+from backstage.corpora import BOS
+from backstage.cross_entropy import linear_cross_entropy
+from backstage.defaults import DEFAULT_MODEL, describe_training
+from backstage.device import choose_device
+from backstage.files import check_paths, digest
+from backstage.flags import (
+    Parser,
+    add_modes,
+    add_training_flags,
+    check_training_flags,
+    positive,
+    whole,
+)
+from backstage.processes import leave
+from backstage.program import run_program
+from backstage.run import Run
+from backstage.sealed import read_sealed
+from backstage.state import State
 from torch import Tensor, nn
+
+# ---- The model ----------------------------------------------------------------------------------
 
 
 class FFLM(nn.Module):
-    """The vectors of the last K tokens -> H layers of N ReLUs -> scores of the V next tokens.
+    """The vectors of the last K tokens -> H layers of N ReLUs -> logits of the V next tokens.
 
-    `features` and `output` are for `lstlm.summed_nats` what those of `lstlm.LSTMLM` are.
+    `vectors` (V, EDim) are frozen.
     """
 
-    KIND = "fflm"
-    bidirectional = False  # `lstlm.compute_loss` asks: stories may be computed in pieces
+    KIND = "fflm"  # of its checkpoints
+    bidirectional = False  # it looks back only, so stories may be computed in segments
 
     def __init__(self, vectors: Tensor, K: int, H: int, N: int):
-        """`vectors` (V, EDim) are frozen."""
         super().__init__()
-        self.K, (V, edim) = K, vectors.shape
+        V, EDim = vectors.shape
+        self.K = K
         self.embedding = nn.Embedding.from_pretrained(vectors)
-        sizes = [K * edim, *[N] * H]
-        layers = ((nn.Linear(a, b), nn.ReLU()) for a, b in zip(sizes, sizes[1:], strict=False))
-        self.hidden = nn.Sequential(*(module for layer in layers for module in layer))
+        sizes = [K * EDim, *[N] * H]
+        layers = []
+        for below, size in pairwise(sizes):
+            layers += [nn.Linear(below, size), nn.ReLU()]
+        self.hidden = nn.Sequential(*layers)
         self.output = nn.Linear(N, V)
         for layer in self.hidden[::2]:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
 
-    def cast(self, x: Tensor) -> Tensor:
-        """`x` in the dtype of the large products: float32."""
-        return x
+    def forward(
+        self, inputs: Tensor, lengths: Tensor, targets: Tensor | None = None,
+        state: State | None = None,
+    ) -> Tensor:
+        """Logits (B, T, V) of the token after each position of inputs (B, T), with lengths (B,).
 
-    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Scores (B, T, V) of the next token at each position of inputs (B, T) with lengths (B,)."""
-        return self.output(self.hidden(self.embedding(self.windows(inputs)).flatten(2)))
+        With `targets` (B, T) the mean nats per target token instead. Padding is known from
+        `lengths` alone. A `state` says what was before these inputs, and is brought forward to
+        their end; the stories of it that have ended are the last ones.
+        """
+        past = None
+        if state is not None and state.past is not None:
+            state.keep_first(len(inputs))
+            past = state.past
+        windows = self.windows(inputs, past)  # (B, T, K)
+        if state is not None:
+            state.past = windows[:, -1, 1:]  # (B, K - 1)
+            state.position += inputs.shape[1]
+        if targets is None:
+            return self.output(self.features(windows))  # (B, T, V)
+        real = torch.arange(inputs.shape[1]) < lengths.cpu()[:, None]  # (B, T), no padding
+        real = real.to(inputs.device)
+        features = self.features(windows[real])  # (R, N)
+        return linear_cross_entropy(
+            features, self.output.weight, self.output.bias, targets[real]
+        )
 
     def windows(self, inputs: Tensor, past: Tensor | None = None) -> Tensor:
-        """The last K tokens (B, T, K) at each position of inputs (B, T); `past` (B, K - 1) are those before."""
-        past = inputs.new_full((len(inputs), self.K - 1), BOS) if past is None else past
+        """The last K tokens (B, T, K) at each position of inputs (B, T), the latest one last.
+
+        `past` (B, K - 1) are the tokens before.
+        """
+        if past is None:
+            past = inputs.new_full((len(inputs), self.K - 1), BOS)
         return torch.cat([past, inputs], 1).unfold(1, self.K, 1)
 
-    def features(self, inputs: Tensor, lengths: Tensor, state: State | None = None):
-        """The last hidden layer (R, N) at the R real positions, their `lstlm.pack` layout, and the state at the end."""
-        packing = lstlm.pack(lengths, inputs.shape[1])
-        windows = self.windows(inputs, state and state.past)  # (B, T, K)
-        rows = self.embedding(windows.flatten(0, 1)[packing.data.to(inputs.device)])  # (R, K, EDim)
-        return self.hidden(rows.flatten(1)), packing, State((), (), windows[:, -1, 1:], 0)
+    def features(self, windows: Tensor) -> Tensor:
+        """What the output layer gets (..., N), of the ids (..., K) that are seen."""
+        return self.hidden(self.embedding(windows).flatten(-2))
+
+
+# ---- Training -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -78,115 +125,106 @@ class Config:
     cased: bool
 
 
-def train(args: argparse.Namespace) -> None:
-    """Train a model on `-train_corpus`; the best one by valid loss is kept."""
-    torch.manual_seed(args.seed)
-    device = lstlm.choose_device(args.device)
-    lstlm.check_writable(args.model)
-    note = lstlm.fill_corpora(args)
+def new_model(args: argparse.Namespace) -> Untrained:
+    """A model with the words and vectors of the LSTM model `-lstm`, other weights at random."""
     lm = lstlm.load_model(argparse.Namespace(model=args.lstm, device="cpu"))
-    stories, valid = (lstlm.tokenize_corpus(path, lm.token2idx, args.stories, lm.config.cased, lm.pieces)
-                      for path in (args.train_corpus, args.valid_corpus))
     config = Config(args.K, args.H, args.N, lm.config.EDim, lm.config.cased)
-    model = FFLM(lm.model.embedding.weight.detach(), config.K, config.H, config.N).to(device)
-    facts = {**lstlm.describe_training(args, torch.float32, note), "lstm": str(args.lstm),
-             "lstm_digest": lstlm.digest(args.lstm)}
-    run = lstlm.Run(args, model, config, lm.words, facts, lm.pieces)
-    tokens = sum(len(story) - 1 for story in stories)
-    count = sum(p.numel() for p in model.parameters())
-    print(note or f"{len(stories):,} stories", f"{tokens:,} target tokens", f"{count:,} parameters", sep="; ")
-    lstlm.optimise(run, stories, valid, tokens)
+    model = FFLM(lm.model.embedding.weight.detach(), config.K, config.H, config.N)
+    facts = describe_training(args, torch.float32, lm.bpe)
+    facts.update(lstm=str(args.lstm), lstm_digest=digest(args.lstm))
+    return Untrained(model.to(choose_device(args.device)), config, lm.token2idx, facts, lm.bpe)
 
 
-def build(content: dict) -> lstlm.Loaded:
-    """The model of a checkpoint. Raises an error of some kind if any part of it cannot be right."""
-    config, words, weights = Config(**content["config"]), content["words"], content["weights"]
-    V, edim = weights["embedding.weight"].shape
-    K, H, N = sizes = config.K, config.H, config.N
-    shapes = [tuple(weight.shape) for name, weight in weights.items() if name.endswith("weight")]
-    if not all(type(size) is int and size > 0 for size in (*sizes, edim)) or len(shapes) != H + 2 or shapes != [
-        (V, edim), (N, K * edim), *[(N, N)] * (H - 1), (V, N)
-    ]:  # before a model of these sizes is made
-        raise ValueError("its weights do not match its sizes")
-    if len({*words}) != V or tuple(words[:3]) != lstlm.SPECIAL or type(content["facts"]["sample"]) is not bool:
-        raise ValueError("its words are no vocabulary, or its facts are none")
-    model = FFLM(weights["embedding.weight"], K, H, N)
+def train(args: argparse.Namespace, run_class: type[Run] = Run) -> None:
+    """Train a model on `-train_corpus`; the best one by valid loss is kept."""
+    lstlm.train(args, new_model, run_class)
+
+
+# ---- Evaluation ---------------------------------------------------------------------------------
+
+
+def built(content: dict) -> Loaded:
+    """The model of a checkpoint. Raises ValueError or the like if any part cannot be right."""
+    config = Config(**content["config"])
+    words = content["words"]
+    weights = content["weights"]
+    check_sizes(config, weights)
+    bpe = WordPieces(content["pieces"]) if content["pieces"] else None
+    check_facts(content["facts"])
+    check_words(words, bpe)
+    if len(words) != len(weights["embedding.weight"]):
+        raise ValueError("its words do not match its weights")
+    model = FFLM(weights["embedding.weight"], config.K, config.H, config.N)
     model.load_state_dict(weights)
-    pieces = lstlm.Pieces(content["pieces"]) if content["pieces"] else None
     token2idx = {word: i for i, word in enumerate(words)}
-    return lstlm.Loaded(model.eval(), config, words, token2idx, content["facts"], pieces)
+    return Loaded(model.eval(), config, words, token2idx, content["facts"], bpe)
 
 
-def load(args: argparse.Namespace) -> lstlm.Loaded:
+def check_sizes(config: Config, weights: dict[str, Tensor]) -> None:
+    """Raise ValueError if these weights are not of a model of this configuration."""
+    V, EDim = weights["embedding.weight"].shape
+    K, H, N = config.K, config.H, config.N
+    whole_numbers = all(type(size) is int and size > 0 for size in (K, H, N, EDim))
+    shapes = [tuple(x.shape) for name, x in weights.items() if name.endswith("weight")]
+    if not whole_numbers or len(shapes) != H + 2:  # before lists of these sizes are made
+        raise ValueError("its layers do not match its weights")
+    if shapes != [(V, EDim), (N, K * EDim), *[(N, N)] * (H - 1), (V, N)]:
+        raise ValueError("its weights do not match its sizes")
+
+
+def load_model(args: argparse.Namespace) -> Loaded:
     """Read the checkpoint `-model`. Raises UserError if it is none of ours or damaged."""
     missing = "no such model; train one with -train, or name one with -model"
-    loaded = build(lstlm.read_checked(args.model, FFLM.KIND, missing, build))
-    loaded.model.to(lstlm.choose_device(args.device))
+    loaded = built(read_sealed(args.model, FFLM.KIND, missing, built))
+    loaded.model.to(choose_device(args.device))
     return loaded
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Print how well the model predicts each corpus of `-test_corpus` (by default valid and train)."""
-    loaded = load(args)
-    if not args.test_corpus and (note := lstlm.fill_corpora(args, loaded.facts["sample"])):
-        print(note)
-    for path in args.test_corpus or [args.valid_corpus, args.train_corpus]:
-        row = lstlm.score_corpus(loaded, path, args.stories, args.B)
-        line = "{nats:.4f} nats, perplexity {ppl:.2f}, {bpc:.4f} bits/char, {n_tokens:,} tokens, {unk_share:.2%} <unk>"
-        text = f"{line.format(**row)}, V = {len(loaded.words):,}: {path}"
-        print(lstlm.to_json(row) if args.json else text, file=args.out, flush=True)
+    """Print how well the model predicts each of `-test_corpus` (by default valid and train)."""
+    lstlm.evaluate(args, load_model)
 
 
-def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = lstlm.Parser("fflm.py", description=__doc__, allow_abbrev=False,
-                          formatter_class=argparse.RawDescriptionHelpFormatter)
-    mode = parser.add_mutually_exclusive_group(required=True)
-    for function in (train, evaluate):
-        mode.add_argument(f"-{function.__name__}", dest="run", action="store_const", const=function,
-                          help=function.__doc__.splitlines()[0])
-    add, path = parser.add_argument, {"type": Path, "metavar": "PATH"}
+# ---- The command line ---------------------------------------------------------------------------
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line, checked as far as it can be without looking at files."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser("fflm.py", description=__doc__, formatter_class=layout, allow_abbrev=False)
+    add_modes(parser, (train, evaluate), required=True)
+    add = parser.add_argument
+    path = {"type": Path, "metavar": "PATH"}
     add("-K", type=positive, default=5, help="tokens that it sees (default 5)")
     add("-H", type=positive, default=1, help="hidden layers (default 1)")
     add("-N", type=positive, default=512, help="size of each (default 512)")
-    add("-lstm", **path, default=HW04 / "code" / "lm_model.pt", help="a model of lstlm.py, whose words and vectors "
+    add("-lstm", **path, default=DEFAULT_MODEL, help="a model of lstlm.py, whose words and vectors "
         "it has (default lm_model.pt)")
-    add("-model", **path, default=HW04 / "code" / "fflm.pt", help="to write or read (default fflm.pt)")
+    add("-model", **path, default=DEFAULT_MODEL.with_name("fflm.pt"), help="to write or read "
+        "(default fflm.pt)")
     add("-train_corpus", **path, help="(default as for lstlm.py)")
     add("-valid_corpus", **path, help="(default as for lstlm.py)")
-    add("-test_corpus", **path, nargs="+", help="what -evaluate measures (default the valid and the train corpus)")
-    add("-stories", choices=("auto", "line", "eos", "article"), default="auto", help="as for lstlm.py (default auto)")
+    add("-test_corpus", **path, nargs="+", help="what -evaluate measures (default the valid and "
+        "the train corpus)")
+    add("-stories", choices=("auto", "line", "eos", "article"), default="auto", help="as for "
+        "lstlm.py (default auto)")
     add("-json", action="store_true", help="print one JSON object a line (default text for people)")
-    add("-seed", type=lstlm.whole(0, 2**32), default=0, help="of all that is random (default 0)")
-    add("-device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(default auto: cuda if it is there)")
-    lstlm.add_training_flags(add)
+    add("-seed", type=whole(0, 2**32), default=0, help="of all that is random (default 0)")
+    add("-device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(default auto: "
+        "cuda if it is there)")
+    add_training_flags(add)
+    parser.set_defaults(trace=None, glove_only=False)  # which lstlm.py has
     args = parser.parse_args(argv)
-    lstlm.check_training(args)
-    lstlm.check_paths(args.model, None, [args.lstm, args.train_corpus, args.valid_corpus, *(args.test_corpus or [])])
-    args.glove_only, args.out = False, sys.stdout
+    check_training_flags(args)
+    corpora = [args.train_corpus, args.valid_corpus, *(args.test_corpus or [])]
+    check_paths(args.model, args.trace, [args.lstm, *corpora])
     return args
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one of the two modes; returns the exit status: 0, 2 for what the user can mend, 130 for Ctrl-C."""
-    lstlm.set_up_memory()
-    try:
-        args = parse_args(argv)
-        with contextlib.redirect_stdout(sys.stderr if args.json else sys.stdout):  # records alone go to args.out
-            args.run(args)
-        return 0
-    except UserError as error:
-        print(f"fflm.py: error: {lstlm.printable(str(error))}", file=sys.stderr)
-        return 2
-    except lstlm.Stopped as stopped:
-        print("fflm.py: stopped and saved; go on with the same command and -resume", file=sys.stderr)
-        return 128 + stopped.args[0]
-    except KeyboardInterrupt:
-        return 130
-    except OSError as error:
-        print(f"fflm.py: error: {lstlm.printable(str(error))}", file=sys.stderr)
-        return 1
+    """Run one of the two modes; returns the exit status: 0, 2 for what the user can mend."""
+    return run_program("fflm.py", parse_args, argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -1,62 +1,62 @@
-#!/usr/bin/env python3
-"""The figures of the report, from the stored results: results/*.json -> figures/*.svg.
+"""The figures of the report, from the stored results: results/*/*.json -> figures/*.svg.
 
-    python figures.py
-
-An experiment that has not been run leaves its curve or bar out; a figure with nothing in it is not drawn.
+An experiment that has not been run leaves its curve or bar out; a figure with nothing in it is not
+drawn.
 """
 
-import json
 import math
-from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("svg")
 matplotlib.rcParams.update({
-    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
-    "figure.constrained_layout.use": True,
-    "legend.frameon": False, "svg.hashsalt": "lstlm", "svg.fonttype": "path",
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.alpha": 0.3, "figure.constrained_layout.use": True, "legend.frameon": False,
+    "svg.hashsalt": "lstlm", "svg.fonttype": "path",
 })
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.colors import PowerNorm  # noqa: E402
 from matplotlib.ticker import PercentFormatter  # noqa: E402
+from plans import GROUPS  # noqa: E402
+from store import REPORT, read_results  # noqa: E402
 
-HERE = Path(__file__).resolve().parent
-
-
-def results(pattern: str) -> list[dict]:
-    """The stored results whose file names match, in order of their names."""
-    return [json.loads(path.read_text()) for path in sorted((HERE / "results").glob(pattern))]
+FIGURES = REPORT / "figures"
 
 
 def save(figure: plt.Figure, name: str) -> None:
     """Write figures/NAME.svg, the same bytes for the same content."""
-    (HERE / "figures").mkdir(exist_ok=True)
-    figure.savefig(HERE / "figures" / f"{name}.svg", metadata={"Date": None})
+    FIGURES.mkdir(exist_ok=True)
+    figure.savefig(FIGURES / f"{name}.svg", metadata={"Date": None})
     plt.close(figure)
 
 
 def pace(run: dict, tokens_per_s: float) -> list[float]:
     """The minutes after which each point of a run's curve is reached at a rate.
 
-    Not the minutes that went by: programs beside it, and pauses for measurements, are not the model's doing.
+    Not the minutes that went by: programs beside it, and pauses for measurements, are not the
+    model's doing.
     """
     last = run["curve"][-1]
     tokens = run["train_tokens"] * last["epoch"] / last["step"]  # of a minibatch, on average
     return [point["step"] * tokens / tokens_per_s / 60 for point in run["curve"]]
 
 
-TITLES = {"handout": "handout's setting, 1 epoch", "handout, 5 epochs": "handout's setting, 5 epochs",
-          "handout, 5 epochs, lr 0.008": "the same, rate 0.008, 5 epochs",
-          "attention, 5 epochs": "handout's setting, -a, 5 epochs", "tied, 1 epoch": "tied, 256, 1 epoch",
-          "full, tie, lr 0.008": "tied, 512, rate 0.008, 2 epochs", "tied, 5 epochs": "tied, 512, 5 epochs",
-          "strong": "strong preset, 8 epochs"}
+TITLES = {
+    "handout": "handout's setting, 1 epoch", "handout, 5 epochs": "handout's setting, 5 epochs",
+    "handout, 5 epochs, lr 0.008": "the same, rate 0.008, 5 epochs",
+    "attention, 5 epochs": "handout's setting, -a, 5 epochs",
+    "tied, 1 epoch": "tied, 256, 1 epoch",
+    "full, tie, lr 0.008": "tied, 512, rate 0.008, 2 epochs",
+    "tied, 5 epochs": "tied, 512, 5 epochs", "strong": "strong preset, 8 epochs",
+}
 CURVES = ("handout, 5 epochs", "tied, 1 epoch", "full, tie, lr 0.008", "tied, 5 epochs", "strong")
 
 
 def draw_curves(runs: list[dict], speeds: list[dict], bench: list[dict]) -> None:
-    """Valid perplexity against minutes of both cores, at measured rates; the handout's setting at a textbook's too."""
+    """Valid perplexity against minutes of both cores, at measured rates.
+
+    The handout's setting is there at the rates of a textbook's loop too.
+    """
     figure, axes = plt.subplots(figsize=(6.4, 3.4))
     rates = {row["name"]: row["tokens_per_s"] for row in speeds}
     seeds = {run["name"]: run for run in reversed(runs)}  # of several the lowest
@@ -65,11 +65,13 @@ def draw_curves(runs: list[dict], speeds: list[dict], bench: list[dict]) -> None
         label = f"{TITLES[run['name']]}, {run['parameters'] / 1e6:.1f} M"
         color = "black" if run["name"] == "strong" else f"C{place}"
         axes.plot(pace(run, rates[run["name"]]), losses, color=color, marker=".", label=label)
-        for row in bench if run["name"] == "handout, 5 epochs" else ():
-            if row["args"][1:3] in (["-layout", "packed"], ["-layout", "padded"]) and "-similar" not in row["args"]:
-                way = row["args"][2]
-                axes.plot(pace(run, row["tokens_per_s"]), losses, color="grey", marker=".",
-                          linestyle={"packed": ":", "padded": "--"}[way], label=f"the same, textbook's loop, {way}")
+        if run["name"] != "handout, 5 epochs":
+            continue
+        for way, style in textbook_loops(bench):
+            axes.plot(
+                pace(run, way["tokens_per_s"]), losses, color="grey", marker=".", linestyle=style,
+                label=f"the same, textbook's loop, {way['args'][2]}",
+            )
     ticks = (8, 9, 10, 12, 14, 17, 20, 25, 30, 40)
     axes.set_yticks([math.log(tick) for tick in ticks], labels=ticks)
     minutes = (5, 10, 30, 60, 120, 300, 900)
@@ -80,6 +82,16 @@ def draw_curves(runs: list[dict], speeds: list[dict], bench: list[dict]) -> None
     save(figure, "curves")
 
 
+def textbook_loops(bench: list[dict]) -> list[tuple[dict, str]]:
+    """The rows of a textbook's loop in the order of the benchmark, each with a line style."""
+    styles = {"packed": ":", "padded": "--"}
+    return [
+        (row, styles[row["args"][2]]) for row in bench
+        if row["args"][1:2] == ["-layout"] and row["args"][2] in styles
+        and "-similar" not in row["args"]
+    ]
+
+
 def draw_positions(analyses: list[dict]) -> None:
     """Nats per token by position in the story, of each analysed model."""
     figure, axes = plt.subplots(figsize=(6, 2.8))
@@ -87,7 +99,8 @@ def draw_positions(analyses: list[dict]) -> None:
         rows = analysis["losses"]["by_position"]
         points = [(row["from"], row["nats"]) for row in rows]
         axes.plot(*zip(*points, strict=True), marker=".", label=TITLES[analysis["name"]])
-    axes.set(xscale="log", xlabel="position in the story (from here to the next mark)", ylabel="nats per token")
+    xlabel = "position in the story (from here to the next mark)"
+    axes.set(xscale="log", xlabel=xlabel, ylabel="nats per token")
     begins = [row["from"] for row in analyses[0]["losses"]["by_position"]]
     axes.set_xticks(begins, labels=begins)
     axes.minorticks_off()
@@ -99,11 +112,16 @@ def draw_penalties(analysis: dict) -> None:
     """How varied a model's texts are under each frequency penalty, beside the test stories."""
     figure, panels = plt.subplots(1, 3, figsize=(7.2, 2.3))
     *rows, real = analysis["penalties"]
-    for panel, (key, title) in zip(panels, {"distinct2": "different 2-grams", "again": "4-grams said again",
-                                            "loops": "texts that loop"}.items(), strict=True):
-        for greedy, style in ((False, "-"), (True, ":")):
-            points = [(row["penalty"], row[key]) for row in rows if row["greedy"] == greedy and row[key] is not None]
-            panel.plot(*zip(*points, strict=True), style, marker=".", label="greedy" if greedy else "drawn")
+    titles = {
+        "distinct2": "different 2-grams", "again": "4-grams said again", "loops": "texts that loop",
+    }
+    for panel, (key, title) in zip(panels, titles.items(), strict=True):
+        for greedy, style, label in ((False, "-", "drawn"), (True, ":", "greedy")):
+            points = [
+                (row["penalty"], row[key]) for row in rows
+                if row["greedy"] == greedy and row[key] is not None
+            ]
+            panel.plot(*zip(*points, strict=True), style, marker=".", label=label)
         if key in real:
             panel.axhline(real[key], color="grey", linewidth=0.8, linestyle="--")
         panel.set(title=title, xlabel="frequency penalty")
@@ -119,7 +137,8 @@ SCORES = {"dot": "dot products", "bilinear": "bilinear scores", "additive": "add
 
 def draw_attention(models: list[dict]) -> None:
     """Where each position of the beginning of a test story looks, in each of the models."""
-    figure, panels = plt.subplots(1, len(models), figsize=(3.6 * len(models), 3.9), sharey=True, squeeze=False)
+    size = (3.6 * len(models), 3.9)
+    figure, panels = plt.subplots(1, len(models), figsize=size, sharey=True, squeeze=False)
     for axes, model in zip(panels[0], models, strict=True):
         words = model["attention"]["words"][:SHOWN]
         weights = [row[:SHOWN] for row in model["attention"]["map"][:SHOWN]]
@@ -129,14 +148,19 @@ def draw_attention(models: list[dict]) -> None:
         axes.set_yticks(range(len(words)), labels=words, fontsize=6.5)
         axes.set(title=SCORES[model["score"]], xlabel="looked at")
     panels[0][0].set_ylabel("position that looks")
-    figure.colorbar(image, ax=panels[0], label="weight", shrink=0.6, ticks=(0, 0.05, 0.1, 0.2, 0.5, 1))
+    ticks = (0, 0.05, 0.1, 0.2, 0.5, 1)
+    figure.colorbar(image, ax=panels[0], label="weight", shrink=0.6, ticks=ticks)
     save(figure, "attention")
 
 
 def draw_exercises(runs: list[dict]) -> None:
-    """Test bits per character of each run of the two settings, a dot for each seed, beside the setting itself."""
+    """Test bits per character of each run of the two settings, a dot for each seed.
+
+    A line marks the setting itself.
+    """
     figure, panels = plt.subplots(1, 2, figsize=(7, 4.9))
-    for axes, group, title in zip(panels, ("full", "small"), ("full size", "small setting"), strict=True):
+    settings = {"full": "full size", "small": "small setting"}
+    for axes, (group, title) in zip(panels, settings.items(), strict=True):
         names = {}
         for run in runs:
             if run["group"] == group and not run["name"].endswith("bidirectional"):
@@ -152,11 +176,15 @@ def draw_exercises(runs: list[dict]) -> None:
     save(figure, "exercises")
 
 
-def main() -> None:
-    runs, analyses = [run for run in results("*.[0-9].json") if "group" in run], results("analysis.*.json")
-    bench = [row for record in results("bench.json") for row in record["runs"]]
-    speeds = [row for record in results("speeds.json") for row in record["rates"]]
-    if timed := [run for run in runs if run["name"] in TITLES]:
+def draw_all() -> None:
+    """Draw all figures for which there are results."""
+    runs = read_results(*GROUPS)
+    analyses = read_results("analysis")
+    looks = read_results("looks")
+    bench = [row for record in read_results("measures", name="bench") for row in record["runs"]]
+    speeds = [row for record in read_results("measures", name="speeds") for row in record["rates"]]
+    timed = [run for run in runs if run["name"] in TITLES]
+    if timed:
         draw_curves(timed, speeds, bench)
     if {run["group"] for run in runs} >= {"full", "small"}:
         draw_exercises(runs)
@@ -165,9 +193,5 @@ def main() -> None:
     for analysis in analyses:
         if analysis["name"] == "strong":
             draw_penalties(analysis)
-    if looks := results("looks.*.json"):
+    if looks:
         draw_attention(looks)
-
-
-if __name__ == "__main__":
-    main()

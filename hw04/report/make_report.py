@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Make hw04/report.pdf from the stored results: figures by figures.py, then report.typ by Typst.
+"""Make hw04/report.pdf from the stored results: figures by figures.py, report.typ by Typst.
 
-    python make_report.py            # some seconds; experiments.py and the other programs here make the results
-    python make_report.py -check     # whether the PDF is made of the report and the results as they are now
+    python make_report.py          # some seconds; experiments.py and measures/ make the results
+    python make_report.py -check   # whether the PDF is made of the report and results of now
 
 What the PDF was made of stands in made_of.txt, a line with a digest for each file.
 """
@@ -13,68 +13,101 @@ import json
 import sys
 from pathlib import Path
 
-REPORT = Path(__file__).resolve().parent
-sys.path.append(str(REPORT.parent / "code"))
-from lstlm import atomic_write  # noqa: E402 - found by the line above
+sys.path.append(str(Path(__file__).resolve().parents[1] / "code"))
+import store
+from backstage.errors import UserError
+from backstage.files import atomic_write
+from backstage.flags import Parser
+from backstage.shell import guarded
+from plans import GROUPS, PLANS
 
-PDF, MADE_OF, INDEX = REPORT.parent / "report.pdf", REPORT / "made_of.txt", REPORT / "figures" / "index.json"
+PDF = store.REPORT.parent / "report.pdf"
+MADE_OF = store.REPORT / "made_of.txt"
 
 
-def inputs() -> list[Path]:
-    """The files that the report depends on."""
-    return [REPORT / "figures.py", REPORT / "report.typ", *sorted((REPORT / "results").glob("*.json"))]
+def inputs() -> dict[str, bytes]:
+    """What the report is made of, by name: files, and of plans.py only the names and the seeds."""
+    paths = [store.REPORT / "figures.py", store.REPORT / "report.typ"]
+    contents = {path.name: path.read_bytes() for path in paths}
+    for path in sorted(store.RESULTS.glob("*/*.json")):
+        contents[path.relative_to(store.REPORT).as_posix()] = path.read_bytes()
+    contents["plans.py"] = repr([(plan.name, plan.seeds) for plan in PLANS]).encode()
+    return contents
 
 
-def digests(pdf: Path) -> str:
-    """A line with the SHA-256 and the name of each input and of the PDF; of experiments.py only the plans count."""
-    from experiments import PLANS
-
-    contents = {path.name: path.read_bytes() for path in [*inputs(), pdf]}
-    contents["experiments.py"] = repr([(plan.name, plan.seeds) for plan in PLANS]).encode()
-    return "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in contents.items())
+def digests(pdf: bytes) -> str:
+    """A line with the SHA-256 and the name of each input and of the PDF."""
+    contents = {**inputs(), PDF.name: pdf}
+    lines = [f"{hashlib.sha256(content).hexdigest()}  {name}" for name, content in contents.items()]
+    return "".join(line + "\n" for line in lines)
 
 
 def differing() -> list[str]:
     """The names of the files that are not those of which the PDF was made."""
+    if not PDF.exists():
+        return [PDF.name]
     then = MADE_OF.read_text().splitlines() if MADE_OF.exists() else []
-    now = digests(PDF).splitlines() if PDF.exists() else []
-    return sorted({line.split()[1] for line in {*then} ^ {*now}}) or ([] if now else [PDF.name])
+    now = digests(PDF.read_bytes()).splitlines()
+    return sorted({line.split()[1] for line in {*then} ^ {*now}})
 
 
 def index() -> dict[str, list[str]]:
-    """The stems of the stored results by their kinds, which Typst cannot list, and what was not trained."""
-    from experiments import PLANS, stem
+    """The stored results by their kinds, which Typst cannot list, and what was not trained.
 
-    all_of_them, names = ([path.stem for path in sorted((REPORT / "results").glob(pattern))] for pattern in
-                          ("*.json", "*.[0-9].json"))
-    return {"runs": [name for name in names if not name.startswith(("analysis.", "looks."))],
-            "analyses": [name for name in names if name.startswith("analysis.")],
-            "looks": [name for name in names if name.startswith("looks.")],
-            "others": [name for name in all_of_them if name not in names],
-            "missing": [plan.name for plan in PLANS if not any(stem(plan, seed) in names for seed in plan.seeds)],
-            "few": [plan.name for plan in PLANS if 0 < sum(stem(plan, seed) in names for seed in plan.seeds) <
-                    len(plan.seeds)]}
+    A result is named by its path in results/, without the ending.
+    """
+    def named(*folders: str) -> list[str]:
+        return [f"{path.parent.name}/{path.stem}" for path in store.result_files(*folders)]
+
+    runs = named(*GROUPS)
+    done = {}  # the number of seeds
+    for plan in PLANS:
+        done[plan] = sum(f"{plan.group}/{plan.stem(seed)}" in runs for seed in plan.seeds)
+    return {
+        "runs": runs, "analyses": named("analysis"), "looks": named("looks"),
+        "others": named("measures", "searches"),
+        "missing": [plan.name for plan, seeds in done.items() if not seeds],
+        "few": [plan.name for plan, seeds in done.items() if 0 < seeds < len(plan.seeds)],
+    }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-check", action="store_true", help="only say whether the PDF is up to date")
-    if parser.parse_args().check:
-        if names := differing():
-            print(f"{PDF.name} is not made of what is there now ({', '.join(names)}); run make report", file=sys.stderr)
-        return 1 if names else 0
+def make() -> None:
+    """Draw the figures, make the PDF, and note what it is made of."""
     try:
         import figures
         import typst
     except ModuleNotFoundError as missing:
-        raise SystemExit(f"make_report.py: error: no {missing.name}; pip install -r requirements-dev.txt") from None
-    figures.main()
-    INDEX.write_text(json.dumps(index()))
-    pdf = typst.compile(REPORT / "report.typ", root=REPORT)
+        raise UserError(f"no {missing.name}; pip install -r requirements-dev.txt") from None
+    figures.draw_all()
+    (figures.FIGURES / "index.json").write_text(json.dumps(index()))
+    pdf = typst.compile(store.REPORT / "report.typ", root=store.REPORT)
     atomic_write(PDF, lambda file: file.write(pdf))
-    atomic_write(MADE_OF, lambda file: file.write(digests(PDF).encode()))
+    atomic_write(MADE_OF, lambda file: file.write(digests(pdf).encode()))
     print(f"{PDF}: {PDF.stat().st_size / 1e3:.0f} kB")
-    return 0
+
+
+def check() -> int:
+    """Say whether the PDF is up to date; returns the exit status."""
+    names = differing()
+    if not names:
+        return 0
+    why = f"not made of what is there now ({', '.join(names)})"
+    print(f"{PDF.name} is {why}; run make report", file=sys.stderr)
+    return 1
+
+
+def carry_out(argv: list[str] | None) -> int | None:
+    """Make the report, or check it."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser("make_report.py", description=__doc__, formatter_class=layout)
+    parser.add_argument("-check", action="store_true", help="only say whether the PDF is up to "
+        "date (default make it)")
+    return check() if parser.parse_args(argv).check else make()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, 1 for a PDF that is not up to date, 2 for what one can mend."""
+    return guarded("make_report.py", lambda: carry_out(argv), argv)
 
 
 if __name__ == "__main__":

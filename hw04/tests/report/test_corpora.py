@@ -1,6 +1,6 @@
 """What the report says of its corpora, by hand."""
 
-import corpora
+from measures import corpora
 
 
 def test_counts_by_hand():
@@ -12,10 +12,12 @@ def test_what_a_file_of_vectors_covers(tmp_path):
     (tmp_path / "v.txt").write_text("a 1 2\nz 3 4\nc 5 6\n")
     stories = [["a", "b", "a"], ["c", "a"], ["b"]]
     assert corpora.covered(stories, tmp_path / "v.txt") == {
-        "file": "v.txt", "rows": 3, "types": 2, "share": 4 / 6}
+        "file": "v.txt", "rows": 3, "types": 2, "share": 4 / 6,
+    }
 
 
 def test_how_often_stories_say_something():
     stories = [["a", "b", "a"], ["c", "a"], ["b"]]
-    times = {text: corpora.said(stories, text) for text in ("a", "a b", "b a", "a b a", "b c", "a c")}
-    assert times == {"a": 3, "a b": 1, "b a": 1, "a b a": 1, "b c": 0, "a c": 0}  # not from one story into the next
+    # Not from one story into the next.
+    expected = {"a": 3, "a b": 1, "b a": 1, "a b a": 1, "b c": 0, "a c": 0}
+    assert {text: corpora.said(stories, text) for text in expected} == expected
