@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Pack build/hw04.zip, what is handed in, and see that it runs where it is unpacked.
 
-    python handin.py                 # needs report.pdf, code/lm_model.pt and code/traces.txt, each of which is checked
+    python handin.py                 # needs report.pdf, code/lm_model.pt and code/traces.txt
     python handin.py -o FILE.zip     # elsewhere
 
-The archive has the handout's layout, without data, and the same files give the same bytes. Before it gets its name it
-is unpacked into a temporary folder, and its program evaluates, predicts and tells a story there with its model.
-Exit status: 0; 2 when something is wrong that you can mend.
+The archive has the handout's layout, without data, and the same files give the same bytes. Before
+it gets its name it is unpacked into a temporary folder, and its program evaluates, predicts and
+tells a story there with its model. Exit status: 0; 2 when something is wrong that you can mend; 1
+for a failing machine.
 """
 
 import argparse
@@ -18,24 +19,34 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from traces import UserError, atomic_write, made_with, read_text, require, run
+from traces import UserError, atomic_write, guarded, made_with, read_text, require, run
 
 HERE = Path(__file__).resolve().parent
-PARTS = {  # what is packed: how to get it when it is missing
+RESTORE = "it is part of the repository: git restore it"
+PARTS = {  # what is packed beside code/backstage/: how to get it when it is missing
     "report.pdf": "make report",
-    "code/lstlm.py": "it is part of the repository: git restore it",
-    "code/fflm.py": "it is part of the repository: git restore it",
+    "code/lstlm.py": RESTORE,
+    "code/fflm.py": RESTORE,
+    "code/backstage/__init__.py": RESTORE,
     "code/lm_model.pt": "it is part of the repository, and lstlm.py -train makes another one",
     "code/traces.txt": "make traces",
 }
 SAMPLE = HERE / "data" / "sample" / "valid.tokens"
 
 
+def parts(folder: Path) -> list[str]:
+    """The names of all files that are packed, in their order."""
+    modules = [f"code/backstage/{path.name}" for path in folder.glob("code/backstage/*.py")]
+    return sorted({*PARTS, *modules})
+
+
 def check_parts(folder: Path) -> None:
     """Raise UserError when a part is missing, or cannot be what its name says."""
     for name, remedy in PARTS.items():
         require(folder / name, remedy)
-    report, model, traces = (folder / name for name in ("report.pdf", "code/lm_model.pt", "code/traces.txt"))
+    report = folder / "report.pdf"
+    model = folder / "code" / "lm_model.pt"
+    traces = folder / "code" / "traces.txt"
     if not report.read_bytes().startswith(b"%PDF-"):
         raise UserError(f"{report}: no PDF file; make report")
     if made_with(model) not in read_text(traces, PARTS["code/traces.txt"]).splitlines():
@@ -43,16 +54,21 @@ def check_parts(folder: Path) -> None:
 
 
 def pack(folder: Path, path: Path) -> None:
-    """Write the archive, with one date and one mode for all files, so that it depends on nothing but their bytes."""
+    """Write the archive, which depends on nothing but the bytes of its files.
+
+    So all of them have one date and one mode.
+    """
     with zipfile.ZipFile(path, "w") as archive:
-        for name in sorted(PARTS):
+        for name in parts(folder):
             entry = zipfile.ZipInfo(f"hw04/{name}")  # of 1 January 1980
-            entry.create_system, entry.external_attr = 3, 0o644 << 16  # Unix, -rw-r--r--
-            archive.writestr(entry, (folder / name).read_bytes(), zipfile.ZIP_DEFLATED, compresslevel=9)
+            entry.create_system = 3  # Unix
+            entry.external_attr = 0o644 << 16  # -rw-r--r--
+            content = (folder / name).read_bytes()
+            archive.writestr(entry, content, zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
 def check_archive(path: Path, corpus: Path) -> None:
-    """Unpack the archive elsewhere and run it there. Raises UserError if it does not do what it should."""
+    """Unpack the archive elsewhere and run it there. Raises UserError if that fails."""
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
         archive.extractall(folder)
         code = Path(folder) / "hw04" / "code"
@@ -60,44 +76,54 @@ def check_archive(path: Path, corpus: Path) -> None:
         def answer(*flags: str) -> dict:
             return json.loads(run(code, (*flags, "-json")))
 
-        row = answer("-evaluate", "-test_corpus", str(corpus.resolve()))
-        if not math.isfinite(row["ppl"]):
-            raise UserError(f"code/lm_model.pt: its perplexity on {corpus} is {row['ppl']}; train it again")
-        print(f"unpacked, -evaluate: perplexity {row['ppl']:.2f} on {corpus.parent.name}/{corpus.name}")
+        ppl = answer("-evaluate", "-test_corpus", str(corpus.resolve()))["ppl"]
+        if not math.isfinite(ppl):
+            why = f"its perplexity on {corpus} is {ppl}; train it again"
+            raise UserError(f"code/lm_model.pt: {why}")
+        print(f"unpacked, -evaluate: perplexity {ppl:.2f} on {corpus.parent.name}/{corpus.name}")
         text = "one day, a bird"
-        print(f"unpacked, -use: {text!r} is followed by {answer('-use', '-greedy', '-text', text)['tokens'][0]!r}")
+        token = answer("-use", "-greedy", "-text", text)["tokens"][0]
+        print(f"unpacked, -use: {text!r} is followed by {token!r}")
         story = answer("-prompt", "-greedy", "-text", "once upon a time")
-        print(f"unpacked, -prompt: a story of {len(story['tokens'])} more tokens, ended by {story['ended']}")
-        if subprocess.run([sys.executable, "fflm.py", "-h"], cwd=code, capture_output=True).returncode:
-            raise UserError("code/fflm.py: does not run where it is unpacked; try python fflm.py -h")
+        length = len(story["tokens"])
+        print(f"unpacked, -prompt: a story of {length} more tokens, ended by {story['ended']}")
+        fflm = subprocess.run([sys.executable, "fflm.py", "-h"], cwd=code, capture_output=True)
+        if fflm.returncode:
+            why = "does not run where it is unpacked; try python fflm.py -h"
+            raise UserError(f"code/fflm.py: {why}")
+
+
+def hand_in(args: argparse.Namespace) -> None:
+    """Check the parts, pack them, try the archive, and only then give it its name."""
+    check_parts(args.folder)
+    corpus = require(args.corpus, "give another -corpus")
+    args.o.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / args.o.name
+        pack(args.folder, draft)
+        check_archive(draft, corpus)
+        content = draft.read_bytes()
+    atomic_write(args.o, lambda file: file.write(content))
+    print(f"{args.o}: {len(content):,} bytes, {len(parts(args.folder))} files")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     default = HERE.parent / "build" / "hw04.zip"
-    add("-o", type=Path, metavar="FILE", default=default, help="what to write (default: %(default)s)")
-    add("-folder", type=Path, metavar="DIR", default=HERE, help="what to pack (default: %(default)s)")
+    what = "what to write (default: %(default)s)"
+    add("-o", type=Path, metavar="FILE", default=default, help=what)
+    what = "what to pack (default: %(default)s)"
+    add("-folder", type=Path, metavar="DIR", default=HERE, help=what)
     what = "what the unpacked model evaluates (default: %(default)s)"
     add("-corpus", type=Path, metavar="FILE", default=SAMPLE, help=what)
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-    try:
-        check_parts(args.folder)
-        args.o.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            draft = Path(folder) / args.o.name
-            pack(args.folder, draft)
-            check_archive(draft, require(args.corpus, "give another -corpus"))
-            atomic_write(args.o, lambda file: file.write(draft.read_bytes()))
-    except (UserError, OSError) as error:
-        print(f"handin.py: error: {error}", file=sys.stderr)
-        return 2
-    print(f"{args.o}: {args.o.stat().st_size:,} bytes, {len(PARTS)} files")
-    return 0
+    return guarded("handin.py", lambda: hand_in(parse(argv)))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""Fetch GloVe 6B, TinyStories and WikiText-2 from their public homes, and lay them out as in the handout.
+"""Fetch GloVe 6B, TinyStories and WikiText-2 from their public homes, laid out as in the handout.
 
     python get_data.py                              # everything, beside this script
     python get_data.py tiny                         # the stories alone: a download of 22 MB
-    python get_data.py tiny -same                   # the very stories of the README's figures: up to 4.2 GB
-    python get_data.py glove -dims 100              # the default vectors alone (but the zip is 862 MB)
+    python get_data.py tiny -same                   # the stories of the README's figures: 4.2 GB
+    python get_data.py glove -dims 100              # the default vectors alone (the zip is 862 MB)
     python get_data.py wiki -from_file wiki=wikitext-2-v1.zip      # a file that you already have
     python get_data.py glove -url glove=https://my.mirror/glove.6B.zip
-    python get_data.py -h                           # every flag, with its default, and the addresses
+    python get_data.py -h                           # every flag, its default, and the addresses
 
-A file that is already there is kept (`-force` replaces it). A download that was cut off goes on where it
-stopped when the same command runs again. README.md beside this script says what the files are.
-Exit status: 0; 2 when something is wrong that you can mend; 130 after Ctrl-C.
+A file that is already there is kept (`-force` replaces it). A download that was cut off goes on
+where it stopped when the same command runs again. README.md beside this script says what the files
+are. Exit status: 0; 2 when something is wrong that you can mend; 1 for a failing machine; 130 after
+Ctrl-C.
 """
 
 import argparse
@@ -33,9 +34,20 @@ from email.message import Message
 from pathlib import Path
 from typing import BinaryIO
 
-from tqdm import tqdm
+try:
+    from tqdm import tqdm
+except ModuleNotFoundError:
+    raise SystemExit(
+        "get_data.py: error: this Python has no tqdm; use .venv/bin/python, which make demo makes, "
+        "or pip install tqdm"
+    ) from None
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "code"))
+from backstage.errors import UserError  # noqa: E402 - found by the line above
+from backstage.shell import guarded  # noqa: E402
+from backstage.words import tokenize_text  # noqa: E402
+
 BLOCK = 1 << 18  # bytes per read, and the most that a cut-off download has to fetch again
 END_OF_STORY = "<|endoftext|>"
 
@@ -45,10 +57,12 @@ class Source:
     file: str  # what the download is called, with .part behind it, while it is on disk
     urls: tuple[str, ...]  # tried in this order
     targets: tuple[str, ...]  # what is made of it, below the data folder
-    checksum: str | None = None  # "algorithm:digest" where one is published; else the SHA-256 is only printed
+    # "algorithm:digest" where one is published; else the SHA-256 is only printed.
+    checksum: str | None = None
 
 
-# No address could be tried when this was written: they are noted from memory, and so no checksum is.
+STORIES_URL = "https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main"
+# No address could be tried when this was written: they are noted from memory, and no checksum is.
 SOURCES = {
     "glove": Source(
         "glove.6B.zip",
@@ -58,11 +72,11 @@ SOURCES = {
         ),
         tuple(f"glove.6B/glove.6B.{dim}d.txt" for dim in (50, 100, 200, 300)),
     ),
-    # The validation file has more tokens than we need, in 22 MB; of the training file's 2.2 GB 1 % would do.
+    # The validation file has more tokens than we need, in 22 MB; of the training file's 2.2 GB 1 %
+    # would do.
     "tiny": Source(
         "TinyStoriesV2-GPT4-valid.txt",
-        # not reached when written
-        ("https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main/TinyStoriesV2-GPT4-valid.txt",),
+        (f"{STORIES_URL}/TinyStoriesV2-GPT4-valid.txt",),  # not reached when written
         ("tiny/tiny.train.tokens.4M", "tiny/tiny.valid.tokens.200K", "tiny/tiny.test.tokens.4M"),
     ),
     "wiki": Source(
@@ -77,37 +91,40 @@ SOURCES = {
 }
 # Each split of the stories ends with the story that brings it to this many tokens.
 TINY_TOKENS = (4_000_000, 200_000, 200_000)  # train, valid, test
-SAME_STORY = 40  # two stories that begin with the same 40 tokens count as one: only the first is used
-# The files in which `-same` looks for the stories of the README's figures, until it has all: the small ones first.
-SAME_FILES = ("TinyStoriesV2-GPT4-valid", "TinyStories-valid", "TinyStoriesV2-GPT4-train", "TinyStories-train")
-SAME_URLS = tuple(  # 22 MB, 19 MB, 2.2 GB, 1.9 GB; not reached when written
-    f"https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main/{name}.txt" for name in SAME_FILES
+SAME_STORY = 40  # of two stories that begin with the same 40 tokens only the first is used
+# The files in which `-same` looks for the stories of the README's figures, until it has all: the
+# small ones first. 22 MB, 19 MB, 2.2 GB, 1.9 GB; not reached when written.
+SAME_URLS = (
+    f"{STORIES_URL}/TinyStoriesV2-GPT4-valid.txt",
+    f"{STORIES_URL}/TinyStories-valid.txt",
+    f"{STORIES_URL}/TinyStoriesV2-GPT4-train.txt",
+    f"{STORIES_URL}/TinyStories-train.txt",
 )
-DIGESTS = HERE / "digests.json"  # of the files behind the README's figures, made by make_digests.py
-DIGEST_BYTES, DIGEST_LETTERS = 6, 8  # of a story's SHA-256, and in base64: no two of 10 million stories are alike by it
+DIGESTS = HERE / "digests.json"  # of the files behind the README's figures, by make_digests.py
+DIGEST_BYTES = 6  # of a story's SHA-256: no two of 10 million stories are alike by them
+DIGEST_LETTERS = 8  # of these in base64
 
 
-class DataError(Exception):
-    """Something that the user can mend. `main` prints it as one line and exits with status 2."""
-
-
-class BadFile(DataError):
+class BadFile(UserError):
     """The content of a file is wrong: if we downloaded it, it must go before the next try."""
 
 
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Files
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def disk(path: Path) -> Iterator[None]:
-    """Turn a failure of the disk (full, read-only, a folder in the way) into a line that names the file."""
+    """Turn a failure of the disk into a line that names the file.
+
+    It may be full, or read-only, or a folder may be in the way.
+    """
     try:
         yield
     except OSError as error:
         hint = "make room or choose another folder with -o, then run the same command again"
-        raise DataError(f"{path}: {error.strerror or error}; {hint}") from error
+        raise UserError(f"{path}: {error.strerror or error}; {hint}") from error
 
 
 @contextlib.contextmanager
@@ -129,7 +146,8 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
 
 def bar(path: Path, size: int | None, start: int = 0) -> tqdm:
     """A progress bar on the terminal; nothing at all in a log file."""
-    return tqdm(desc=path.name, total=size, initial=start, unit="B", unit_scale=True, disable=None)
+    look = {"unit": "B", "unit_scale": True, "disable": None}
+    return tqdm(desc=path.name, total=size, initial=start, **look)
 
 
 def verify(path: Path, checksum: str | None) -> None:
@@ -141,29 +159,40 @@ def verify(path: Path, checksum: str | None) -> None:
             digest.update(block)
     if expected and digest.hexdigest() != expected:
         problem = f"its {algorithm} is {digest.hexdigest()} and not {expected}, the published one"
-        raise BadFile(f"{path}: {problem}; run the same command again, or give another address with -url")
-    remark = "as published" if expected else "not compared: the table of addresses has no published one"
+        remedy = "run the same command again, or give another address with -url"
+        raise BadFile(f"{path}: {problem}; {remedy}")
+    remark = "not compared: the table of addresses has no published one"
+    if expected:
+        remark = "as published"
     print(f"{path}: {algorithm} {digest.hexdigest()} ({remark})")
 
 
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Downloads: NAME.part holds the bytes, NAME.part.json tells of which file
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def request(url: str, start: int) -> http.client.HTTPResponse:
-    headers = {"User-Agent": "get_data.py"} | ({"Range": f"bytes={start}-"} if start else {})
+    """Ask for a file from byte `start` on."""
+    headers = {"User-Agent": "get_data.py"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
     return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60)
 
 
 def identity(url: str, headers: Message) -> dict:
     """What must not have changed since a partial download, lest pieces of two files be joined."""
-    total = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
-    return {"url": url, "etag": headers.get("ETag"), "size": int(total) if total.isdigit() else None}
+    total = headers.get("Content-Range", "").rpartition("/")[2]
+    total = total or headers.get("Content-Length", "")
+    size = int(total) if total.isdigit() else None
+    return {"url": url, "etag": headers.get("ETag"), "size": size}
 
 
 def open_url(url: str, start: int, before: dict) -> tuple[http.client.HTTPResponse, int]:
-    """The answer of a server and the byte that it begins at: `start` if the same file can go on, else 0."""
+    """The answer of a server and the byte that it begins at.
+
+    This is `start` if the same file can go on, else 0.
+    """
     if start and before["url"] == url:
         with contextlib.suppress(urllib.error.HTTPError):  # 416: the file is shorter now
             answer = request(url, start)
@@ -174,53 +203,65 @@ def open_url(url: str, start: int, before: dict) -> tuple[http.client.HTTPRespon
     return request(url, 0), 0
 
 
-def connect(name: str, urls: tuple[str, ...], start: int, before: dict) -> tuple[dict, http.client.HTTPResponse, int]:
-    """The first address that answers: the identity of its file, the answer, and its first byte's place."""
+def connect(
+    name: str, urls: tuple[str, ...], start: int, before: dict
+) -> tuple[dict, http.client.HTTPResponse, int]:
+    """The first address that answers: the identity of its file, the answer, its first byte."""
     failures = []
-    for url in sorted(urls, key=lambda url: url != before.get("url")):  # the one that can go on comes first
+    # The one that can go on comes first.
+    for url in sorted(urls, key=lambda url: url != before.get("url")):
         try:
             answer, begin = open_url(url, start, before)
             return identity(url, answer.headers), answer, begin
         except (OSError, ValueError, http.client.HTTPException) as error:
             failures.append(f"{url}: {describe(error)}")
-    remedy = f"try again later, or give another address (-url {name}=URL) or a file (-from_file {name}=PATH)"
-    raise DataError(f"{'; '.join(failures)}; {remedy}")
+    address = f"another address (-url {name}=URL)"
+    remedy = f"try again later, or give {address} or a file (-from_file {name}=PATH)"
+    raise UserError(f"{'; '.join(failures)}; {remedy}")
 
 
 def describe(error: Exception) -> str:
-    """`HTTP Error 404: Not Found`, or the reason inside urllib's URLError, or at least the kind of error."""
-    inner = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
+    """`HTTP Error 404: Not Found`, or the reason inside urllib's URLError, or the kind of error."""
+    inner = error
+    if not isinstance(error, urllib.error.HTTPError):
+        inner = getattr(error, "reason", error)
     return str(inner) or type(inner).__name__
 
 
 def read_partial(part: Path, note: Path, urls: tuple[str, ...]) -> tuple[int, dict]:
     """How many bytes an earlier run left, and the identity of the file that they belong to."""
-    try:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         before = json.loads(note.read_text())
-        return (part.stat().st_size, before) if before["url"] in urls else (0, {})
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0, {}
+        if before["url"] in urls:
+            return part.stat().st_size, before
+    return 0, {}
 
 
 def receive(answer: http.client.HTTPResponse, about: dict, part: Path, start: int) -> None:
     """Write the rest of a download to `part`, from byte `start` on."""
-    with disk(part), open(part, "ab" if start else "wb") as file, bar(part, about["size"], start) as progress:
-        while block := read_block(answer, about["url"], part):
+    url = about["url"]
+    size = about["size"]
+    mode = "ab" if start else "wb"
+    with disk(part), open(part, mode) as file, bar(part, size, start) as progress:
+        while block := read_block(answer, url, part):
             file.write(block)
             progress.update(len(block))
-        if about["size"] not in (None, file.tell()):
-            raise cut_off(about["url"], f"ended after {file.tell():,} of {about['size']:,} bytes", part)
+        if size not in (None, file.tell()):
+            raise cut_off(url, f"ended after {file.tell():,} of {size:,} bytes", part)
 
 
 def read_block(answer: http.client.HTTPResponse, url: str, part: Path) -> bytes:
+    """The next bytes of a download; none at its end."""
     try:
         return answer.read(BLOCK)
     except (OSError, http.client.HTTPException) as error:
         raise cut_off(url, describe(error), part) from error
 
 
-def cut_off(url: str, what: str, part: Path) -> DataError:
-    return DataError(f"{url}: {what}; {part} is kept, run the same command again to go on from there")
+def cut_off(url: str, what: str, part: Path) -> UserError:
+    """The error of a download that did not come to its end."""
+    remedy = "run the same command again to go on from there"
+    return UserError(f"{url}: {what}; {part} is kept, {remedy}")
 
 
 def download(name: str, urls: tuple[str, ...], part: Path, note: Path) -> None:
@@ -233,23 +274,27 @@ def download(name: str, urls: tuple[str, ...], part: Path, note: Path) -> None:
     print(f"{name}: {'going on with' if start else 'fetching'} {about['url']}")
     with answer, disk(part):
         part.parent.mkdir(parents=True, exist_ok=True)
-        if not start:  # the old bytes go before the new note comes, lest they pass for the new file's
+        if not start:  # the old bytes go first, lest they pass for those of the new note's file
             part.unlink(missing_ok=True)
             note.write_text(json.dumps(about))
         try:
             receive(answer, about, part, start)
         except KeyboardInterrupt:
-            print(f"\n{part} is kept: run the same command again to go on from there", file=sys.stderr)
+            remedy = "run the same command again to go on from there"
+            print(f"\n{part} is kept: {remedy}", file=sys.stderr)
             raise
 
 
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # From the file of a source to the files of the handout
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def unpack(path: Path, targets: list[Path]) -> None:
-    """Write the targets from a zip that has them under any folder, or from one of them, already extracted."""
+    """Write the targets from a zip, or from one of them, already extracted.
+
+    The zip may have them under any folder.
+    """
     if zipfile.is_zipfile(path):
         unzip(path, targets)
     elif target := next((target for target in targets if target.name == path.name), None):
@@ -257,25 +302,29 @@ def unpack(path: Path, targets: list[Path]) -> None:
             write_from(file, target, path.stat().st_size)
     else:
         names = ", ".join(target.name for target in targets)
-        raise BadFile(f"{path}: not a zip file (or a damaged one), nor one of {names}; fetch it again")
+        why = f"not a zip file (or a damaged one), nor one of {names}; fetch it again"
+        raise BadFile(f"{path}: {why}")
 
 
 def unzip(path: Path, targets: list[Path]) -> None:
+    """Write the targets from a zip."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = {Path(info.filename).name: info for info in archive.infolist()}
-            if missing := [target.name for target in targets if target.name not in members]:
+            missing = [target.name for target in targets if target.name not in members]
+            if missing:
                 raise BadFile(f"{path}: has no {', '.join(missing)}; is it the right file?")
             for target in targets:
                 info = members[target.name]
                 with archive.open(info) as member:
                     write_from(member, target, info.file_size)
-    # A RuntimeError is an encrypted zip; NotImplementedError, one of a method unknown here, is one too.
+    # A RuntimeError is an encrypted zip; NotImplementedError, a method unknown here, is one too.
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
         raise BadFile(f"{path}: a damaged zip file ({error}); fetch it again") from error
 
 
 def write_from(file: BinaryIO, target: Path, size: int) -> None:
+    """Copy an open file of this size to its target."""
     with atomic(target) as out, bar(target, size) as progress:
         while block := file.read(BLOCK):
             out.write(block)
@@ -296,21 +345,8 @@ def read_raw_stories(path: Path) -> Iterator[str]:
     yield story
 
 
-def tokenizer():
-    """`tokenize_text` of lstlm.py. Imported only here, because it loads torch, which -h need not wait for."""
-    code = HERE.parent / "code"
-    sys.path.append(str(code))
-    try:
-        from lstlm import tokenize_text
-    except ImportError as error:
-        needs = f"tiny is tokenised with {code / 'lstlm.py'}, which could not be imported ({error})"
-        raise DataError(f"{needs}; pip install -r requirements.txt") from error
-    return tokenize_text
-
-
 def distinct_stories(path: Path) -> Iterator[list[str]]:
-    """The tokens of each story, in the order of the file, but none that begins like an earlier one."""
-    tokenize_text = tokenizer()
+    """The tokens of each story, in the order of the file; none that begins like an earlier one."""
     seen: set[tuple[str, ...]] = set()
     for text in read_raw_stories(path):
         tokens = tokenize_text(text)
@@ -321,13 +357,17 @@ def distinct_stories(path: Path) -> Iterator[list[str]]:
 
 
 def take(stories: Iterator[list[str]], wanted: int, path: Path) -> tuple[list[str], int]:
-    """The next stories, one line each, until they have as many tokens as wanted; and how many they have."""
-    lines, count = [], 0
+    """The next stories, one line each, until they have as many tokens as wanted.
+
+    Also says how many they have.
+    """
+    lines = []
+    count = 0
     while count < wanted:
         tokens = next(stories, None)
         if tokens is None:
-            need = f"it needs {sum(TINY_TOKENS):,} tokens in distinct stories, each ended by {END_OF_STORY}"
-            raise BadFile(f"{path}: too short, {need}; is it the right file?")
+            need = f"{sum(TINY_TOKENS):,} tokens in distinct stories, each ended by {END_OF_STORY}"
+            raise BadFile(f"{path}: too short, it needs {need}; is it the right file?")
         lines.append(" ".join(tokens))
         count += len(tokens)
     return lines, count
@@ -340,7 +380,8 @@ def tokenize_stories(path: Path, targets: list[Path]) -> None:
         splits = [take(stories, wanted, path) for wanted in TINY_TOKENS]
     except UnicodeDecodeError as error:
         raise BadFile(f"{path}: not UTF-8 text ({error.reason}); fetch it again") from error
-    by_name = dict(zip((Path(name).name for name in SOURCES["tiny"].targets), splits, strict=True))
+    names = [Path(name).name for name in SOURCES["tiny"].targets]
+    by_name = dict(zip(names, splits, strict=True))
     for target in targets:
         lines, count = by_name[target.name]
         write_stories(target, lines)
@@ -348,13 +389,14 @@ def tokenize_stories(path: Path, targets: list[Path]) -> None:
 
 
 def write_stories(target: Path, lines: list[str]) -> None:
+    """Write a story a line."""
     with atomic(target) as out:
         out.write("".join(f"{line}\n" for line in lines).encode())
 
 
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # The very files behind the README's figures, known by their digests
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def story_digest(line: str) -> str:
@@ -363,6 +405,7 @@ def story_digest(line: str) -> str:
 
 
 def file_digest(path: Path) -> str:
+    """The SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -373,30 +416,37 @@ def read_digests() -> dict[str, dict]:
         known = json.loads(DIGESTS.read_text())
         for record in known.values():
             letters = "".join(record.get("stories", []))
-            record["stories"] = [letters[i : i + DIGEST_LETTERS] for i in range(0, len(letters), DIGEST_LETTERS)]
+            starts = range(0, len(letters), DIGEST_LETTERS)
+            record["stories"] = [letters[start : start + DIGEST_LETTERS] for start in starts]
         return known
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(f"{DIGESTS}: not readable ({error}); get it from the repository again") from error
+        remedy = "get it from the repository again"
+        raise UserError(f"{DIGESTS}: not readable ({error}); {remedy}") from error
 
 
 def compared(target: Path) -> str:
-    """What to add to a line about a new file: whether it is the one that the README's figures are of."""
+    """What to add to a line about a new file: whether the README's figures are of it."""
     known = read_digests() if DIGESTS.exists() else {}
     sha256 = known.get(f"{target.parent.name}/{target.name}", {}).get("sha256")
     if not sha256:
         return ""
-    return ", the README's to the bit" if file_digest(target) == sha256 else ", not the README's: compare no figures"
+    if file_digest(target) == sha256:
+        return ", the README's to the bit"
+    return ", not the README's: compare no figures"
 
 
 def search(path: Path, missing: set[str], found: dict[str, str]) -> None:
-    """Move the digests of the stories that a raw text has from `missing` to `found`, with the tokenised story."""
-    tokenize_text = tokenizer()
+    """Move the digests of the stories that a raw text has from `missing` to `found`.
+
+    There each has its tokenised story.
+    """
     before = len(found)
     try:
         with bar(path, path.stat().st_size) as progress:
             for text in read_raw_stories(path):
                 line = " ".join(tokenize_text(text))
-                if (digest := story_digest(line)) in missing:
+                digest = story_digest(line)
+                if digest in missing:
                     missing.remove(digest)
                     found[digest] = line
                 if not missing:
@@ -404,14 +454,17 @@ def search(path: Path, missing: set[str], found: dict[str, str]) -> None:
                 progress.update(len(text) + len(END_OF_STORY))
     except UnicodeDecodeError as error:
         raise BadFile(f"{path}: not UTF-8 text ({error.reason}); fetch it again") from error
-    print(f"{path}: has {len(found) - before:,} of the stories that were looked for, {len(missing):,} are left")
+    count = len(found) - before
+    left = f"{len(missing):,} are left"
+    print(f"{path}: has {count:,} of the stories that were looked for, {left}")
 
 
 def rebuild(args: argparse.Namespace, targets: list[Path]) -> None:
-    """Write the splits of the README's figures, with their stories picked from raw texts by digest."""
+    """Write the splits of the README's figures: stories picked from raw texts by digest."""
     known = read_digests()
     wanted = {target: known[f"tiny/{target.name}"]["stories"] for target in targets}
-    missing, found = {digest for digests in wanted.values() for digest in digests}, {}
+    missing = {digest for digests in wanted.values() for digest in digests}
+    found = {}
     downloads = []
     for path, parts in raw_texts(args):
         try:
@@ -424,30 +477,44 @@ def rebuild(args: argparse.Namespace, targets: list[Path]) -> None:
             break
     for target, digests in wanted.items():
         if found.keys().isdisjoint(digests):
-            raise DataError(f"{target}: not written, none of its {len(digests):,} stories was found; "
-                            "name a file that has them with -from_file tiny=PATH, or cut other stories without -same")
+            raise UserError(
+                f"{target}: not written, none of its {len(digests):,} stories was found; name a "
+                "file that has them with -from_file tiny=PATH, or cut other stories without -same"
+            )
     for target, digests in wanted.items():
         write_found(target, digests, found)
     discard(*downloads)  # not before: stopped and started again, the search needs all of them
 
 
 def raw_texts(args: argparse.Namespace) -> Iterator[tuple[Path, list[Path]]]:
-    """The files to look into, those of `-from_file` or else downloads, and what to remove of each afterwards."""
+    """The files to look into, and what to remove of each afterwards.
+
+    They are those of `-from_file` or else downloads.
+    """
     if "tiny" in args.from_file:
         yield from ((path, []) for path in args.from_file["tiny"])
         return
-    for url in (args.url["tiny"],) if "tiny" in args.url else SAME_URLS:
-        part, note = (args.o / f"{url.rpartition('/')[2]}.part{end}" for end in ("", ".json"))
+    urls = SAME_URLS
+    if "tiny" in args.url:
+        urls = (args.url["tiny"],)
+    for url in urls:
+        part, note = partial_files(args.o, url.rpartition("/")[2])
         download("tiny", (url,), part, note)
         verify(part, None)
         yield part, [part, note]
+
+
+def partial_files(folder: Path, name: str) -> tuple[Path, Path]:
+    """Where the bytes of a download are until it is done, and the note on them."""
+    return folder / f"{name}.part", folder / f"{name}.part.json"
 
 
 def write_found(target: Path, digests: list[str], found: dict[str, str]) -> None:
     """Write the stories of a split that were found, in its order, and say which were not."""
     write_stories(target, [found[digest] for digest in digests if digest in found])
     absent = [number for number, digest in enumerate(digests, 1) if digest not in found]
-    print(f"{target}: {len(digests) - len(absent):,} of {len(digests):,} stories found{compared(target)}")
+    share = f"{len(digests) - len(absent):,} of {len(digests):,}"
+    print(f"{target}: {share} stories found{compared(target)}")
     if absent:
         print(f"note: {target} lacks the stories {ranges(absent)}, and was written without them")
 
@@ -457,19 +524,23 @@ def ranges(numbers: list[int], most: int = 10) -> str:
     starts = [n for n, before in zip(numbers, [None, *numbers], strict=False) if before != n - 1]
     ends = [n for n, after in zip(numbers, [*numbers[1:], None], strict=True) if after != n + 1]
     pieces = [f"{a}-{b}" if a < b else f"{a}" for a, b in zip(starts, ends, strict=True)]
-    return ", ".join(pieces[:most]) + f" and {len(pieces) - most} more ranges" * (len(pieces) > most)
+    text = ", ".join(pieces[:most])
+    if len(pieces) > most:
+        text += f" and {len(pieces) - most} more ranges"
+    return text
 
 
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Command line
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def wanted_targets(name: str, args: argparse.Namespace) -> list[Path]:
     """The files to make; those that are there already are named and kept, unless -force."""
     targets = [args.o / target for target in SOURCES[name].targets]
     if name == "glove":
-        targets = [target for target in targets if any(f".{dim}d." in target.name for dim in args.dims)]
+        names = {f"glove.6B.{dim}d.txt" for dim in args.dims}
+        targets = [target for target in targets if target.name in names]
     if name in args.from_file:  # of one extracted file only that one can be made
         names = {path.name for path in args.from_file[name]}
         targets = [target for target in targets if target.name in names] or targets
@@ -481,8 +552,10 @@ def wanted_targets(name: str, args: argparse.Namespace) -> list[Path]:
 
 def get(name: str, args: argparse.Namespace) -> None:
     """Make the files of one source, from a file of the user or from a download."""
-    source, targets = SOURCES[name], wanted_targets(name, args)
-    if name in args.url:  # another copy may well be packed differently: the published checksum is not for it
+    source = SOURCES[name]
+    targets = wanted_targets(name, args)
+    # Another copy may well be packed differently: the published checksum is not for it.
+    if name in args.url:
         source = replace(source, urls=(args.url[name],), checksum=None)
     if targets and name == "tiny" and args.same:
         rebuild(args, targets)
@@ -493,8 +566,8 @@ def get(name: str, args: argparse.Namespace) -> None:
 
 
 def get_online(name: str, source: Source, folder: Path, targets: list[Path]) -> None:
-    """Download, install, and only then remove the download: a full disk or Ctrl-C must not cost it."""
-    part, note = (folder / f"{source.file}.part{end}" for end in ("", ".json"))
+    """Download, install, and only then remove the download, lest a full disk or Ctrl-C cost it."""
+    part, note = partial_files(folder, source.file)
     download(name, source.urls, part, note)
     try:
         verify(part, source.checksum)
@@ -506,88 +579,112 @@ def get_online(name: str, source: Source, folder: Path, targets: list[Path]) -> 
 
 
 def discard(*paths: Path) -> None:
+    """Remove files."""
     for path in paths:
         path.unlink()
 
 
 def install(name: str, path: Path, targets: list[Path]) -> None:
-    (tokenize_stories if name == "tiny" else unpack)(path, targets)
+    """Make the targets of the file of their source."""
+    if name == "tiny":
+        tokenize_stories(path, targets)
+    else:
+        unpack(path, targets)
 
 
 def pair(text: str) -> tuple[str, str]:
+    """The two sides of NAME=VALUE."""
     name, _, value = text.partition("=")
     if name not in SOURCES or not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=..., with a NAME of {', '.join(SOURCES)}")
+        why = f"is not NAME=..., with a NAME of {', '.join(SOURCES)}"
+        raise argparse.ArgumentTypeError(f"{text!r} {why}")
     return name, value
 
 
 def dimensions(text: str) -> list[int]:
+    """Sizes of GloVe vectors, with commas between them."""
     dims = text.split(",")
     if not set(dims) <= {"50", "100", "200", "300"}:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of 50, 100, 200, 300, such as 50,100")
+        why = "is not a list of 50, 100, 200, 300, such as 50,100"
+        raise argparse.ArgumentTypeError(f"{text!r} {why}")
     return [int(dim) for dim in dims]
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    addresses = "".join(f"\n  {name:6} {url}" for name, source in SOURCES.items() for url in source.urls)
-    addresses += "".join(f"\n  {'-same':6} {url}" for url in SAME_URLS)
+    lines = [f"{name:6} {url}" for name, source in SOURCES.items() for url in source.urls]
+    lines += [f"{'-same':6} {url}" for url in SAME_URLS]
+    addresses = "addresses (none of them was reached when this script was written):"
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="addresses (none of them was reached when this script was written):" + addresses,
+        epilog="\n  ".join([addresses, *lines]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("names", nargs="*", metavar="NAME", help="what to get: glove, tiny, wiki (default: all three)")
-    add("-dims", type=dimensions, default="50,100,200,300", help="GloVe files to make (default: %(default)s)")
-    add("-o", type=Path, default=HERE, metavar="DIR", help="where to write (default: the script's folder)")
-    add("-force", action="store_true", help="replace files that are already there (default: keep them)")
-    more = {"type": pair, "action": "append", "default": []}
-    add("-url", metavar="NAME=URL", help="fetch NAME from another address (default: those below)", **more)
+    what = "what to get: glove, tiny, wiki (default: all three)"
+    add("names", nargs="*", metavar="NAME", help=what)
+    what = "GloVe files to make (default: %(default)s)"
+    add("-dims", type=dimensions, default="50,100,200,300", help=what)
+    what = "where to write (default: the script's folder)"
+    add("-o", type=Path, default=HERE, metavar="DIR", help=what)
+    what = "replace files that are already there (default: keep them)"
+    add("-force", action="store_true", help=what)
+    pairs = {"type": pair, "action": "append", "default": []}
+    what = "fetch NAME from another address (default: those below)"
+    add("-url", metavar="NAME=URL", help=what, **pairs)
     what = "make NAME from a zip, an extracted file or raw stories on this disk (default: download)"
-    add("-from_file", metavar="NAME=PATH", help=what, **more)
-    what = "tiny: pick the very stories of the README's figures from all files of the set, or from each -from_file"
-    add("-same", action="store_true", help=f"{what} (default: the first ones of one file)")
+    add("-from_file", metavar="NAME=PATH", help=what, **pairs)
+    what = (
+        "tiny: pick the very stories of the README's figures from all files of the set, or from "
+        "each -from_file (default: the first ones of one file)"
+    )
+    add("-same", action="store_true", help=what)
     args = parser.parse_args(argv)
     args.names = list(dict.fromkeys(args.names)) or list(SOURCES)
     args.url = dict(args.url)
-    args.from_file = {name: [Path(path) for n, path in args.from_file if n == name] for name, _ in args.from_file}
+    given = args.from_file
+    args.from_file = {}
+    for name, path in given:
+        args.from_file.setdefault(name, []).append(Path(path))
     return args
 
 
 def check(args: argparse.Namespace) -> None:
     """Refuse what would fail, or be ignored, only after a long download."""
-    if unknown := [name for name in args.names if name not in SOURCES]:
-        raise DataError(f"there is no {unknown[0]!r}: choose from {', '.join(SOURCES)}")
-    if unused := [name for name in [*args.url, *args.from_file] if name not in args.names]:
-        raise DataError(f"-url or -from_file is given for {unused[0]}, which is not among the names to get")
+    unknown = [name for name in args.names if name not in SOURCES]
+    if unknown:
+        raise UserError(f"there is no {unknown[0]!r}: choose from {', '.join(SOURCES)}")
+    unused = [name for name in [*args.url, *args.from_file] if name not in args.names]
+    if unused:
+        why = "which is not among the names to get"
+        raise UserError(f"-url or -from_file is given for {unused[0]}, {why}")
     for name, url in args.url.items():
+        flag = f"-url {name}={url}"
         if name in args.from_file:
-            raise DataError(f"-url {name}={url}: there is a -from_file for {name} too; give one of them")
+            raise UserError(f"{flag}: there is a -from_file for {name} too; give one of them")
         if not url.startswith(("http://", "https://")):
-            raise DataError(f"-url {name}={url}: not an http address; a file is given with -from_file")
+            raise UserError(f"{flag}: not an http address; a file is given with -from_file")
     if args.same and "tiny" not in args.names:
-        raise DataError("-same is for tiny, which is not among the names to get")
+        raise UserError("-same is for tiny, which is not among the names to get")
     for name, paths in args.from_file.items():
         if len(paths) > 1 and not (name == "tiny" and args.same):
-            raise DataError(f"-from_file {name}={paths[1]}: a second file; only tiny -same reads more than one")
-        if absent := [path for path in paths if not path.is_file()]:
-            raise DataError(f"-from_file {name}={absent[0]}: no such file; without -from_file it is downloaded")
+            why = "a second file; only tiny -same reads more than one"
+            raise UserError(f"-from_file {name}={paths[1]}: {why}")
+        absent = [path for path in paths if not path.is_file()]
+        if absent:
+            why = "no such file; without -from_file it is downloaded"
+            raise UserError(f"-from_file {name}={absent[0]}: {why}")
+
+
+def get_all(args: argparse.Namespace) -> None:
+    """Get what the command line names."""
+    check(args)
+    for name in args.names:
+        get(name, args)
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-    try:
-        check(args)
-        for name in args.names:
-            get(name, args)
-    except (DataError, OSError) as error:  # the text of an OSError names its file
-        print(f"get_data.py: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("get_data.py: stopped", file=sys.stderr)
-        return 130
-    return 0
+    return guarded("get_data.py", lambda: get_all(parse(argv)))
 
 
 if __name__ == "__main__":

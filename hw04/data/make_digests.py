@@ -1,10 +1,11 @@
-"""Write digests.json: what tells the files behind the README's figures from others, with none of their text.
+"""Write digests.json: what tells the files behind the README's figures from others.
 
-    python make_digests.py FOLDER             # FOLDER has tiny/tiny.*.tokens.* and wiki/wiki.*.tokens
-    python make_digests.py FOLDER --check     # write nothing; exit 1 if digests.json is not what would be written
+    python make_digests.py FOLDER             # with tiny/tiny.*.tokens.* and wiki/wiki.*.tokens
+    python make_digests.py FOLDER --check     # write nothing; exit 1 if digests.json would change
 
-By name of the file: its SHA-256, and for the stories also the first 6 bytes of the SHA-256 of each line, in base64
-and in the order of the lines. `get_data.py tiny -same` finds the stories by them in the public set.
+It has none of their text. By name of the file: its SHA-256, and for the stories also the first 6
+bytes of the SHA-256 of each line, in base64 and in the order of the lines. `get_data.py tiny -same`
+finds the stories by them in the public set.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-from get_data import DIGESTS, SOURCES, atomic, file_digest, story_digest
+from get_data import DIGESTS, SOURCES, atomic, file_digest, guarded, story_digest
 
 DIGESTS_A_LINE = 14  # to keep the lines of the file short
 
@@ -21,29 +22,45 @@ def describe(folder: Path, name: str) -> dict:
     """The record of one file."""
     record = {"sha256": file_digest(folder / name)}
     if name in SOURCES["tiny"].targets:
-        digests = [story_digest(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+        lines = (folder / name).read_text(encoding="utf-8").splitlines()
+        digests = [story_digest(line) for line in lines]
         rows = range(0, len(digests), DIGESTS_A_LINE)
         record["stories"] = ["".join(digests[row : row + DIGESTS_A_LINE]) for row in rows]
     return record
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write or check the file."""
-    parser = argparse.ArgumentParser(description="Write the digests of the files behind the README's figures.")
-    parser.add_argument("folder", type=Path, help="with the folders tiny/ and wiki/")
-    parser.add_argument("-o", type=Path, metavar="FILE", default=DIGESTS, help="(default: %(default)s)")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the file would change")
-    options = parser.parse_args(argv)
-    names = [name for source in ("tiny", "wiki") for name in SOURCES[source].targets]
-    if missing := [name for name in names if not (options.folder / name).is_file()]:
-        parser.error(f"{options.folder / missing[0]}: no such file; get_data.py says how to get it")
-    text = json.dumps({name: describe(options.folder, name) for name in names}, indent=1) + "\n"
-    if options.check:
-        return int(not options.o.is_file() or options.o.read_text() != text)
-    with atomic(options.o) as file:
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("folder", type=Path, help="with the folders tiny/ and wiki/")
+    add("-o", type=Path, metavar="FILE", default=DIGESTS, help="(default: %(default)s)")
+    what = "write nothing; exit 1 if the file would change"
+    add("--check", action="store_true", help=what)
+    args = parser.parse_args(argv)
+    args.names = [name for source in ("tiny", "wiki") for name in SOURCES[source].targets]
+    missing = [name for name in args.names if not (args.folder / name).is_file()]
+    if missing:
+        parser.error(f"{args.folder / missing[0]}: no such file; get_data.py says how to get it")
+    return args
+
+
+def make(args: argparse.Namespace) -> int:
+    """Write or check the file; returns the exit status."""
+    records = {name: describe(args.folder, name) for name in args.names}
+    text = json.dumps(records, indent=1) + "\n"
+    if args.check:
+        same = args.o.is_file() and args.o.read_text() == text
+        return 0 if same else 1
+    with atomic(args.o) as file:
         file.write(text.encode())
-    print(f"{options.o}: {len(text):,} bytes")
+    print(f"{args.o}: {len(text):,} bytes")
     return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    return guarded("make_digests.py", lambda: make(parse(argv)))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ import pytest
 
 SCRIPT = Path(get_data.__file__)
 GLOVE = {f"glove.6B.{dim}d.txt": f"the {dim}\ncat 0.5\n".encode() for dim in (50, 100, 200, 300)}
-WIKI = {f"wiki.{split}.tokens": f" = {split} = \n a <unk> b \n".encode() for split in ("train", "valid", "test")}
+SPLITS = ("train", "valid", "test")
+WIKI = {f"wiki.{split}.tokens": f" = {split} = \n a <unk> b \n".encode() for split in SPLITS}
 STORIES = ["Tom's cat\nsat.", "I don't.", "Tom's cat\nsat.", "", "A “dog”!", "So…", "never used"]
 RAW = "".join(f"{story}\n<|endoftext|>\n" for story in STORIES).encode()
 DATA = os.environ.get("LSTLM_DATA")
@@ -37,12 +38,16 @@ def zipped(files, folder=""):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(folder + name), content, zipfile.ZIP_DEFLATED)  # whatever the time is
+            entry = zipfile.ZipInfo(folder + name)  # the same whatever the time is
+            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.files`; `ranges`, `etag` and `cut` (send that many bytes, then hang up) can be set."""
+    """Serves `server.files`; `ranges`, `etag` and `cut` can be set.
+
+    `cut`: send that many bytes, then hang up.
+    """
 
     def do_GET(self):
         server, body = self.server, self.server.files.get(self.path)
@@ -96,7 +101,8 @@ def run(capsys, folder, *args):
 
 
 def files(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def tiny_files():
@@ -171,7 +177,7 @@ def test_does_not_join_pieces_from_two_addresses(server, tmp_path, capsys):
 def test_ctrl_c_keeps_the_part_and_the_next_run_goes_on(server, tmp_path):
     server.files["/w"], server.cut, server.stall = zipped(WIKI), 100, threading.Event()
     command = [sys.executable, SCRIPT, "wiki", "-url", f"wiki={server.url}/w", "-o", tmp_path]
-    # A shell lets what it starts in the background ignore Ctrl-C, and so would all that these tests start.
+    # A shell lets what it starts in the background ignore Ctrl-C, and so would these tests'.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     part = tmp_path / "wikitext-2-v1.zip.part"
@@ -220,7 +226,10 @@ def damaged(content):
 BIG = {name: os.urandom(1000) for name in WIKI}
 
 
-@pytest.mark.parametrize("content", [zipped(BIG)[:-50], damaged(zipped(BIG)), b"<html>sign in</html>", zipped(GLOVE)])
+BAD_ZIPS = [zipped(BIG)[:-50], damaged(zipped(BIG)), b"<html>sign in</html>", zipped(GLOVE)]
+
+
+@pytest.mark.parametrize("content", BAD_ZIPS, ids=["cut off", "damaged", "HTML", "another"])
 def test_bad_zip_leaves_nothing(server, tmp_path, capsys, content):
     server.files["/w"] = content
     status, error = run(capsys, tmp_path, "wiki", "-url", f"wiki={server.url}/w")
@@ -236,11 +245,37 @@ def test_bad_stories_leave_nothing(tmp_path, capsys, raw):
     assert files(tmp_path) == {"raw.txt": raw}  # a file of the user is never removed
 
 
-def test_stories_need_the_tokeniser(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "lstlm", None)  # makes its import fail
+def run_without(module, *args):
+    """The script in a Python that lacks a module."""
+    lines = [
+        "import runpy, sys", f"sys.modules[{module!r}] = None",  # makes its import fail
+        f"sys.argv = {[str(SCRIPT), *map(str, args)]}",
+        f"runpy.run_path({str(SCRIPT)!r})['main']()",
+    ]
+    command = [sys.executable, "-c", "\n".join(lines)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_stories_need_no_torch(tmp_path):
     (tmp_path / "raw.txt").write_bytes(RAW)
-    status, error = run(capsys, tmp_path, "tiny", "-from_file", f"tiny={tmp_path}/raw.txt")
-    assert status == 2 and "lstlm.py" in error and "pip install -r requirements.txt" in error
+    given = f"tiny={tmp_path}/raw.txt"
+    done = run_without("torch", "tiny", "-from_file", given, "-o", tmp_path)
+    assert "get_data.py: error" in done.stderr and "too short, it needs 4,400,000" in done.stderr
+
+
+def test_a_missing_package_is_named():
+    done = run_without("tqdm", "-h")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "get_data.py: error: this Python has no tqdm" in done.stderr
+
+
+def test_standard_output_may_be_closed(tmp_path):
+    (tmp_path / "wiki.valid.tokens").write_text("a b")
+    given = f"wiki={tmp_path}/wiki.valid.tokens"
+    command = [sys.executable, SCRIPT, "wiki", "-from_file", given, "-o", tmp_path / "out"]
+    shell = ["sh", "-c", 'exec "$0" "$@" >&-', *command]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -249,7 +284,8 @@ def test_stories_need_the_tokeniser(tmp_path, capsys, monkeypatch):
         ("glove", "my.zip", zipped(GLOVE), under("glove.6B", GLOVE)),
         ("glove", "glove.6B.100d.txt", b"the 1\n", {"glove.6B/glove.6B.100d.txt": b"the 1\n"}),
         ("tiny", "raw.txt", RAW, tiny_files()),
-        ("wiki", "w.zip", zipped(WIKI, "../../"), under("wiki", WIKI)),  # no member chooses where it goes
+        # No member chooses where it goes.
+        ("wiki", "w.zip", zipped(WIKI, "../../"), under("wiki", WIKI)),
         ("wiki", "wiki.valid.tokens", b"a b\n", {"wiki/wiki.valid.tokens": b"a b\n"}),
     ],
 )
@@ -267,12 +303,13 @@ def test_keeps_what_is_there_unless_forced(tmp_path, capsys):
     valid.write_text("mine")
     assert get_data.main(["tiny", "-from_file", f"tiny={raw}", "-o", str(tmp_path)]) == 0
     assert f"{valid}: already there, kept" in capsys.readouterr().out
-    assert files(tmp_path) == tiny_files() | {"tiny/tiny.valid.tokens.200K": b"mine", "raw.txt": RAW}
+    kept = {"tiny/tiny.valid.tokens.200K": b"mine", "raw.txt": RAW}
+    assert files(tmp_path) == tiny_files() | kept
     assert run(capsys, tmp_path, "tiny", "-from_file", f"tiny={raw}", "-force") == (0, "")
     assert files(tmp_path) == tiny_files() | {"raw.txt": RAW}
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full, the disk that is always full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, a disk that is full")
 def test_a_full_disk_keeps_the_download_and_the_old_file(server, tmp_path, capsys):
     server.files["/w"] = zipped(WIKI)
     target = tmp_path / "wiki" / "wiki.valid.tokens"
@@ -306,7 +343,9 @@ def test_mistakes_on_the_command_line(tmp_path, capsys, args, says):
     assert status == 2 and says in error
 
 
-@pytest.mark.parametrize("args", [["-dims", "64"], ["-url", "books=http://x"], ["-from_file", "tiny"]])
+@pytest.mark.parametrize(
+    "args", [["-dims", "64"], ["-url", "books=http://x"], ["-from_file", "tiny"]]
+)
 def test_malformed_values(capsys, args):
     with pytest.raises(SystemExit) as exit:
         get_data.main(args)
@@ -314,8 +353,10 @@ def test_malformed_values(capsys, args):
 
 
 def test_help_states_defaults_and_addresses_without_loading_torch():
-    command = "import sys, get_data\ntry: get_data.main(['-h'])\nfinally: assert 'torch' not in sys.modules"
-    result = subprocess.run([sys.executable, "-c", command], cwd=SCRIPT.parent, capture_output=True, text=True)
+    lines = ["import sys, get_data", "try: get_data.main(['-h'])"]
+    lines.append("finally: assert 'torch' not in sys.modules")
+    command = [sys.executable, "-c", "\n".join(lines)]
+    result = subprocess.run(command, cwd=SCRIPT.parent, capture_output=True, text=True)
     assert result.returncode == 0 and result.stdout.count("(default: ") == 7
     assert "none of them was reached" in result.stdout
     assert all(url in result.stdout for source in get_data.SOURCES.values() for url in source.urls)
@@ -339,12 +380,12 @@ def raw(*stories):
 
 def test_the_digests_hold_no_text_and_are_checked(digests, capsys):
     known = get_data.read_digests()
-    assert {name: len(record["stories"]) for name, record in known.items() if "tiny" in name} == {
-        "tiny/tiny.train.tokens.4M": 2, "tiny/tiny.valid.tokens.200K": 1, "tiny/tiny.test.tokens.4M": 1,
-    }  # fmt: skip
+    counts = {name: len(record["stories"]) for name, record in known.items() if "tiny" in name}
+    assert counts == dict(zip(get_data.SOURCES["tiny"].targets, (2, 1, 1), strict=True))
     first = hashlib.sha256(b"tom 's cat sat .").digest()[:6]
     assert base64.b64decode(known["tiny/tiny.train.tokens.4M"]["stories"][0]) == first
-    assert known["wiki/wiki.test.tokens"]["sha256"] == hashlib.sha256(WIKI["wiki.test.tokens"]).hexdigest()
+    digest = hashlib.sha256(WIKI["wiki.test.tokens"]).hexdigest()
+    assert known["wiki/wiki.test.tokens"]["sha256"] == digest
     assert make_digests.main([str(digests.parent / "known"), "-o", str(digests), "--check"]) == 0
     (digests.parent / "known/tiny/tiny.test.tokens.4M").write_text("other\n")
     assert make_digests.main([str(digests.parent / "known"), "-o", str(digests), "--check"]) == 1
@@ -372,35 +413,44 @@ def test_same_says_which_stories_are_missing_and_writes_the_others(tmp_path, cap
     out, train = capsys.readouterr().out, tmp_path / "out/tiny/tiny.train.tokens.4M"
     assert train.read_text() == "i do n't .\n"
     assert f"{train}: 1 of 2 stories found, not the README's: compare no figures" in out
-    assert f"note: {train} lacks the stories 1, and was written without them" in out and out.count("note") == 1
+    assert f"note: {train} lacks the stories 1, and was written without them" in out
+    assert out.count("note") == 1
 
 
 def test_same_writes_nothing_when_a_split_is_not_there_at_all(tmp_path, capsys, digests):
     (tmp_path / "a").write_bytes(raw("I don't.", "So…"))
-    status, error = run(capsys, tmp_path / "out", "tiny", "-same", "-from_file", f"tiny={tmp_path}/a")
+    args = ["tiny", "-same", "-from_file", f"tiny={tmp_path}/a"]
+    status, error = run(capsys, tmp_path / "out", *args)
     assert status == 2 and "tiny.valid.tokens.200K" in error and "none of its 1 stories" in error
     assert not (tmp_path / "out").exists()
 
 
 def test_same_downloads_no_more_than_it_needs(server, tmp_path, capsys, digests, monkeypatch):
-    server.files = {"/a.txt": raw("So…", "I don't.", "Tom's cat sat."), "/b.txt": raw("A “dog”!"), "/c.txt": RAW}
-    monkeypatch.setattr(get_data, "SAME_URLS", tuple(f"{server.url}/{name}.txt" for name in "axbc"))
+    server.files = {
+        "/a.txt": raw("So…", "I don't.", "Tom's cat sat."), "/b.txt": raw("A “dog”!"),
+        "/c.txt": RAW,
+    }
+    urls = tuple(f"{server.url}/{name}.txt" for name in "axbc")
+    monkeypatch.setattr(get_data, "SAME_URLS", urls)
     status, error = run(capsys, tmp_path / "out", "tiny", "-same")  # the second address has no file
     assert status == 2 and "/x.txt: HTTP Error 404" in error
     assert sorted(files(tmp_path / "out")) == ["a.txt.part", "a.txt.part.json"]
     server.files["/x.txt"] = b"\xff\xfe"
     status, error = run(capsys, tmp_path / "out", "tiny", "-same")
-    assert status == 2 and "x.txt.part: not UTF-8" in error and "x.txt.part" not in files(tmp_path / "out")
+    assert status == 2 and "x.txt.part: not UTF-8" in error
+    assert "x.txt.part" not in files(tmp_path / "out")
     server.files["/x.txt"], server.asked[:] = b"x", []
     assert run(capsys, tmp_path / "out", "tiny", "-same") == (0, "")
-    assert [name for name, _ in server.asked] == ["/x.txt", "/b.txt"]  # a.txt is there, c.txt is not needed
+    # a.txt is there, c.txt is not needed.
+    assert [name for name, _ in server.asked] == ["/x.txt", "/b.txt"]
     assert files(tmp_path / "out") == tiny_files()
 
 
 def test_other_ways_say_whether_the_files_are_those_of_the_readme(tmp_path, capsys, digests):
     (tmp_path / "raw").write_bytes(RAW)
     (tmp_path / "wiki.valid.tokens").write_bytes(b"other\n")
-    args = ["tiny", "wiki", "-from_file", f"tiny={tmp_path}/raw", "-from_file", f"wiki={tmp_path}/wiki.valid.tokens"]
+    args = ["tiny", "wiki", "-from_file", f"tiny={tmp_path}/raw"]
+    args += ["-from_file", f"wiki={tmp_path}/wiki.valid.tokens"]
     assert get_data.main([*args, "-o", str(tmp_path / "out")]) == 0
     lines = capsys.readouterr().out.splitlines()[-4:]
     assert [line.endswith("the README's to the bit") for line in lines] == [True, True, True, False]
@@ -411,7 +461,8 @@ def test_damaged_digests(tmp_path, capsys, digests):
     (tmp_path / "raw").write_bytes(RAW)
     for damaged in "[1]", '{"tiny', '{"tiny/x": {"stories": 3}}':
         digests.write_text(damaged)
-        status, error = run(capsys, tmp_path / "out", "tiny", "-same", "-from_file", f"tiny={tmp_path}/raw")
+        args = ["tiny", "-same", "-from_file", f"tiny={tmp_path}/raw"]
+        status, error = run(capsys, tmp_path / "out", *args)
         assert status == 2 and str(digests) in error and "get it from the repository again" in error
 
 
@@ -421,7 +472,8 @@ def test_ranges():
     assert get_data.ranges([*range(1, 30, 2)], most=2) == "1, 3 and 13 more ranges"
 
 
-@pytest.mark.skipif(not DATA, reason="LSTLM_DATA names no folder with tiny/raw, tiny/*.tokens* and wiki/*.tokens")
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA, reason="LSTLM_DATA names no folder with tiny/raw, tiny/ and wiki/")
 def test_the_real_stories_are_found_by_their_digests(tmp_path, capsys):
     assert make_digests.main([DATA, "--check"]) == 0
     given = [f"-from_file=tiny={path}" for path in sorted(Path(DATA, "tiny/raw").glob("*.txt"))]

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Measure evaluation: tokens per second, and the memory that it takes beyond the weights.
+
+    python bench/lstlm/eval_speed.py CORPUS             # stories of the corpus, V = 10,003
+    python bench/lstlm/eval_speed.py CORPUS -VSize 260000 -length 200   # of 200 tokens each
+    python bench/lstlm/eval_speed.py CORPUS -naive      # nn.LSTM, all scores, nn.CrossEntropyLoss
+
+Prints one JSON line. `extra_mb` is by how much the loss raises the process's resident memory, or
+that of the GPU, at its peak, less one bfloat16 copy of the weights where a CPU makes it (bf16);
+hidden states and all else are in it. A first evaluation of two short stories comes before, so that
+the libraries have loaded what they need. Linux only.
+"""
+
+import argparse
+import json
+
+import hw04_code  # noqa: F401 - finds lstlm and backstage
+import lstlm
+import torch
+from backstage.device import choose_device, choose_precision, set_up_memory
+from measuring import Textbook, now, peak_of_memory, read_sample, start_of_memory
+from torch import nn
+
+
+@torch.no_grad()
+def naive_loss(model: Textbook, stories: list[list[int]], batch_size: int) -> float:
+    """The same figure as `compute_loss` the way a textbook has it."""
+    device = model.output.weight.device
+    criterion = nn.CrossEntropyLoss(ignore_index=-100, reduction="sum")
+    nats = 0.0
+    tokens = 0
+    for start in range(0, len(stories), batch_size):
+        batch = stories[start : start + batch_size]
+        inputs, targets, lengths = lstlm.collate_stories(batch)
+        inputs = inputs.to(device).t()  # (T, B)
+        targets = targets.to(device).t()  # (T, B)
+        hidden, _ = model.lstm(model.embedding(inputs))  # (T, B, N)
+        logits = model.output(hidden)  # (T, B, V)
+        nats += float(criterion(logits.flatten(0, 1), targets.flatten()))
+        tokens += int(lengths.sum())
+    return nats / tokens
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("corpus", help="tokenised text, one story a line")
+    numbers = {"H": 2, "N": 512, "B": 64, "VSize": 10000, "EDim": 100, "stories": 64,
+               "length": 0, "seed": 0}  # fmt: skip
+    for name, default in numbers.items():
+        add(f"-{name}", type=int, default=default, help=f"(default {default})")
+    add("-a", action="store_const", const="dot", help="with attention (default without)")
+    add("-precision", choices=("auto", "fp32", "bf16"), default="auto", help="(default auto)")
+    add("-device", choices=("cpu", "cuda"), default="cpu", help="(default cpu)")
+    add("-naive", action="store_true", help="the textbook's way (default ours)")
+    args = parser.parse_args(argv)
+    if args.naive and args.a:
+        parser.error("-naive -a: the textbook's model has no attention")
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    if not args.naive:
+        set_up_memory()
+    device = choose_device(args.device)
+    precision = choose_precision("fp32" if args.naive else args.precision, device)
+    stories = read_sample(args)[: args.stories]
+    torch.manual_seed(args.seed)
+    vectors = torch.randn(args.VSize + 3, args.EDim)
+    model = lstlm.LSTMLM(vectors, args.N, args.H, args.a, precision=precision)
+    loss_of = lstlm.compute_loss
+    if args.naive:
+        model = Textbook.of(model)
+        loss_of = naive_loss
+    model = model.to(device).eval()
+    loss_of(model, [story[:9] for story in stories[:2]], 2)
+    before = start_of_memory(args.device)
+    start = now(device)
+    loss = loss_of(model, stories, args.B)
+    seconds = now(device) - start
+    extra_mb = peak_of_memory(args.device) - before
+    if precision == torch.bfloat16 and args.device == "cpu":
+        extra_mb -= sum(p.numel() * 2 for p in model.parameters()) / 2**20
+    tokens = sum(len(story) - 1 for story in stories)
+    print(json.dumps({
+        "naive": args.naive, "device": args.device, "B": args.B, "H": args.H, "N": args.N,
+        "vocab": args.VSize + 3, "attention": args.a,
+        "precision": str(precision).removeprefix("torch."), "tokens": tokens,
+        "nats": round(loss, 4), "tokens_per_s": round(tokens / seconds, 1),
+        "extra_mb": round(extra_mb, 1),
+        "threads": torch.get_num_threads(), "torch": str(torch.__version__),
+    }))
+
+
+if __name__ == "__main__":
+    main()

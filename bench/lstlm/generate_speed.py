@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Measure generation: milliseconds for each token of one story, and what low precision changes.
+
+    python bench/lstlm/generate_speed.py                  # ours, float32, random weights
+    python bench/lstlm/generate_speed.py -precision int8
+    python bench/lstlm/generate_speed.py -plain           # nn.LSTM and nn.Linear, the state carried
+    python bench/lstlm/generate_speed.py -agree MODEL CORPUS -precision int8
+
+Greedy, from `<bos>`, 200 tokens, of which no `<eos>` (its bias is -1e9). `first_ms` is for each
+token of the first text in the process, `ms_per_token` of the fastest of five. Ours is
+`generate_next_token`, all of it: counts, softmax, choice; the plain way takes the largest score and
+no more. Both print a digest of the text. `-agree` goes through the stories of CORPUS, as many as
+fill -positions, and counts at how many of them the most probable next token is that of float32.
+Prints one JSON line.
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import hw04_code  # noqa: F401 - finds lstlm and backstage
+import lstlm
+import torch
+from backstage.corpora import BOS
+from backstage.device import choose_precision, set_up_memory
+from backstage.reading import next_logits
+from backstage.state import State
+from measuring import Textbook
+
+
+@torch.inference_mode()
+def plain(model: Textbook, count: int) -> list[int]:
+    """The most probable tokens, by modules of PyTorch alone."""
+    ids = [BOS]
+    state = None
+    for _ in range(count):
+        hidden, state = model.lstm(model.embedding(torch.tensor([ids[-1:]])), state)
+        ids.append(int(model.output(hidden[0, 0]).argmax()))
+    return ids
+
+
+def ours(model: lstlm.LSTMLM, count: int) -> list[int]:
+    """The same by `generate_next_token`."""
+    ids = [BOS]
+    state = State()
+    for _ in range(count):
+        ids.append(lstlm.generate_next_token(model, ids, greedy=True, state=state))
+    return ids
+
+
+def best_ids(model: lstlm.LSTMLM, story: list[int]) -> list[int]:
+    """The most probable next token at each position of a story, step by step."""
+    state = State()
+    ends = range(1, len(story))
+    return [int(next_logits(model, [story[:end]], state).argmax()) for end in ends]
+
+
+def agreement(args: argparse.Namespace, precision: torch.dtype) -> dict:
+    """The share of positions at which `precision` and float32 have the same favourite."""
+    path, corpus = map(Path, args.agree)
+    loaded = lstlm.load(path).loaded
+    same = 0
+    total = 0
+    for story in lstlm.tokenize_corpus(corpus, loaded.token2idx):
+        loaded.model.precision = torch.float32
+        exact = best_ids(loaded.model, story)
+        loaded.model.precision = precision
+        low = best_ids(loaded.model, story)
+        same += sum(a == b for a, b in zip(exact, low, strict=True))
+        total += len(exact)
+        if total >= args.positions:
+            break
+    return {"agree": round(same / total, 4), "positions": total}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    numbers = {"H": 2, "N": 512, "VSize": 10000, "EDim": 100, "tokens": 200, "positions": 10000}
+    for name, default in numbers.items():
+        add(f"-{name}", type=int, default=default, help=f"(default {default})")
+    add("-precision", choices=("fp32", "bf16", "int8"), default="fp32", help="(default fp32)")
+    add("-plain", action="store_true", help="the plain way (default ours)")
+    what = "count agreement (default measure time)"
+    add("-agree", nargs=2, metavar=("MODEL", "CORPUS"), help=what)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if not args.plain:
+        set_up_memory()
+    precision = choose_precision(args.precision, torch.device("cpu"), generating=True)
+    threads = torch.get_num_threads()
+    facts = {"plain": args.plain, "precision": args.precision, "threads": threads}
+    if args.agree:
+        print(json.dumps({**facts, **agreement(args, precision)}))
+        return
+    torch.manual_seed(0)
+    vectors = torch.randn(args.VSize + 3, args.EDim)
+    model = lstlm.LSTMLM(vectors, args.N, args.H, precision=precision).eval()
+    with torch.no_grad():
+        model.output.bias[:3] = -1e9
+    generate = ours
+    if args.plain:
+        model = Textbook.of(model).eval()
+        generate = plain
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        ids = generate(model, args.tokens)
+        times.append((time.perf_counter() - start) / args.tokens)
+    text = hashlib.sha256(repr(ids).encode()).hexdigest()[:16]
+    first = round(times[0] * 1e3, 3)
+    fastest = round(min(times) * 1e3, 3)
+    print(json.dumps({**facts, "first_ms": first, "ms_per_token": fastest, "text": text}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""Measure how fast hw4p1 trains, beside a plain textbook loop on the same data, in one run.
+
+    python bench/transformer/train_speed.py         # the embedded stories, config.yaml's model
+    python bench/transformer/train_speed.py --data DIR --set tokenization.token_type=1k \\
+        --set model.num_layers=6
+
+The textbook's loop: minibatches in random order, padded to their longest sequence, in float32,
+attention maps from every layer, Adam as it comes. Ours is the step of LMTrainer on the batches of
+run_lm.py. Both train the same model from the same weights. Prints one JSON line for each, with real
+(not padded) target tokens per second. The two take turns, `--rounds` times, and the median counts.
+Run it on a machine that does nothing else.
+"""
+
+import argparse
+import contextlib
+import io
+import itertools
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hw4p1_code  # noqa: F401 - finds run_lm and hw4lib
+import run_lm
+import torch
+from hw4lib.config import load_config
+from hw4lib.model import DecoderOnlyTransformer
+from hw4lib.utils import create_optimizer, create_scheduler
+from torch import nn
+from torch.utils.data import DataLoader
+
+Step = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]  # shifted, golden, lengths
+
+
+def textbook(config: dict, loader: DataLoader, pad_id: int) -> tuple[Step, DataLoader]:
+    """A function that trains on a batch in the plain way, and the loader that it is for."""
+    model = DecoderOnlyTransformer(**config["model"]).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=config["optimizer"]["lr"])
+    criterion = nn.CrossEntropyLoss(ignore_index=pad_id)
+
+    def step(shifted, golden, lengths):
+        optimizer.zero_grad()
+        logits, _ = model(shifted, lengths)
+        criterion(logits.flatten(0, 1), golden.flatten()).backward()
+        optimizer.step()
+
+    dataset = loader.dataset
+    collate = dataset.collate_fn
+    return step, DataLoader(dataset, loader.batch_size, shuffle=True, collate_fn=collate)
+
+
+def ours(config: dict, loader: DataLoader, tokenizer) -> tuple[Step, str]:
+    """A function that trains on a batch as LMTrainer does, and its precision."""
+    trainer = run_lm.make_trainer(config, tokenizer, "bench", "cpu")
+    trainer.optimizer = create_optimizer(trainer.model, config["optimizer"])
+    trainer.scheduler = create_scheduler(trainer.optimizer, config["scheduler"], loader)
+    trainer.model.train()
+
+    def step(shifted, golden, lengths):
+        trainer._backward(shifted, golden, lengths, 1)
+        trainer._update()
+
+    return step, str(trainer.precision).removeprefix("torch.")
+
+
+def rate(step: Step, batches: Iterator, steps: int) -> tuple[float, float]:
+    """Target tokens per second over so many steps, and their share of all positions."""
+    chosen = list(itertools.islice(batches, steps))
+    start = time.perf_counter()
+    for batch in chosen:
+        step(*batch)
+    seconds = time.perf_counter() - start
+    tokens = sum(int(lengths.sum()) for _, _, lengths in chosen)
+    positions = sum(shifted.numel() for shifted, _, _ in chosen)
+    return tokens / seconds, tokens / positions
+
+
+def forever(loader: DataLoader) -> Iterator:
+    """The full batches of a loader, again and again."""
+    while True:
+        yield from (batch for batch in loader if len(batch[0]) == loader.batch_size)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", metavar="DIR", help="transcripts (default: the embedded stories)")
+    what = "replace a value of config.yaml"
+    add("--set", metavar="KEY=VALUE", action="append", help=what)
+    add("--steps", type=int, default=4, help="minibatches in a round (default: 4)")
+    add("--rounds", type=int, default=3, help="(default: 3)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as run_lm.py does
+    config = load_config(settings=args.set)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        run_lm.find_data(args, config)
+        tokenizer = run_lm.make_tokenizer(config)
+        loader = run_lm.make_loader(config, tokenizer, "train", "cpu")
+        config["model"]["max_len"] = loader.dataset.text_max_len
+        config["model"]["num_classes"] = tokenizer.vocab_size
+        root = Path(config["data"]["root"])
+        torch.manual_seed(0)
+        plain_step, plain_loader = textbook(config, loader, tokenizer.pad_id)
+        torch.manual_seed(0)
+        with contextlib.chdir(folder):  # the trainer writes its folder there
+            our_step, precision = ours(config, loader, tokenizer)
+    loops = {
+        "textbook": (plain_step, forever(plain_loader)),
+        "ours": (our_step, forever(loader)),
+    }
+    for step, batches in loops.values():
+        rate(step, batches, 1)  # warm-up
+    measured = {name: [] for name in loops}
+    for _ in range(args.rounds):
+        for name, (step, batches) in loops.items():
+            measured[name].append(rate(step, batches, args.steps))
+    base = statistics.median(speed for speed, _ in measured["textbook"])
+    for name, results in measured.items():
+        speeds = [speed for speed, _ in results]
+        median = statistics.median(speeds)
+        print(json.dumps({
+            "loop": name, "tokens_per_s": round(median), "over_textbook": round(median / base, 2),
+            "rounds": [round(speed) for speed in speeds],
+            "not_padding": round(statistics.mean(share for _, share in results), 3),
+            "precision": "float32" if name == "textbook" else precision,
+            "batch_size": loader.batch_size, "token_type": tokenizer.token_type,
+            "data": root.name, **config["model"],
+            "threads": torch.get_num_threads(), "torch": str(torch.__version__),
+        }))
+
+
+if __name__ == "__main__":
+    main()
