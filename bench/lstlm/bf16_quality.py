@@ -54,7 +54,7 @@ class RoundedLSTM(DroppedLSTM):
 class RoundedLSTMLM(lstlm.LSTMLM):
     """A model in float32 with such layers, and an output layer of that kind."""
 
-    LAYERS = {**lstlm.LSTMLM.LAYERS, "lstm": RoundedLSTM}
+    RNN_CLASSES = {**lstlm.LSTMLM.RNN_CLASSES, "lstm": RoundedLSTM}
 
     def loss(self, features: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
         """The mean nats per target token of features (B, T, N) against targets (B, T)."""

@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
 """A word-level LSTM language model: data, model, loss, training, generation, evaluation.
 
-    python lstlm.py -train -H 2 -N 512 -E 5       # train; the best model by valid loss is kept
+    python lstlm.py -train -H 2 -N 512 -E 5       # keep the model with the best validation loss
     python lstlm.py -use                          # type some words, see the ten most probable next
-    python lstlm.py -prompt -greedy -fpenalty 0.5 # type a beginning; the model continues it
+    python lstlm.py -prompt -greedy -fpenalty 0.5 # type a prompt; the model continues it
     python lstlm.py -evaluate -test_corpus FILE   # nats, perplexity and bits per character
     python lstlm.py -h                            # every flag, with its default
 
 Read it from top to bottom, as the data flows: vocabulary and GloVe vectors, minibatches, the model
 with its attention, the loss, training, sampling, the interactive modes, evaluation. The handout's
-items are the blocks YOUR CODE HERE (1) to (7); everything else is in backstage/. Sizes in comments
-such as `# (B, T)`:
+items are the blocks YOUR CODE HERE (1), (1a), ... (7); supporting code is in backstage/. Sizes in
+comments such as `# (B, T)`:
 
     B stories in a minibatch     T positions of the longest one    R real positions, without padding
     H LSTM layers of size N      EDim size of a word vector        V VSize words + 3 special tokens
+    D size of a state of the last layer: N, N/2 with attention     P earlier positions
 
 Losses are in nats per target token unless said otherwise.
 """
@@ -65,7 +66,7 @@ from backstage.measures import (
     show_evaluation,
 )
 from backstage.minibatches import evaluating, evaluation_segments
-from backstage.packed_rnn import pad_packed_sequence
+from backstage.packed_rnn import pad_packed_sequence  # torch's, but with a fast gradient
 from backstage.processes import leave
 from backstage.program import run_program
 from backstage.reading import next_logits
@@ -129,7 +130,7 @@ def read_glove(path: str | Path, words: list[str]) -> Tensor:
     """The GloVe vectors of `words` (len(words), EDim), zeros for a word that the file lacks.
 
     Each line is `word number ... number`. The word is looked up before its numbers are parsed, as
-    most lines are not wanted. Raises UserError that names the line.
+    most lines are not wanted. Raises a UserError naming the line.
     """
     row_of = {word.encode(): row for row, word in enumerate(words)}
     vectors = np.zeros((len(words), 0), np.float32)
@@ -143,7 +144,7 @@ def read_glove(path: str | Path, words: list[str]) -> Tensor:
                 if line.count(b" ") != vectors.shape[1]:
                     count = line.count(b" ")
                     raise ValueError(f"{count} numbers, where line 1 has {vectors.shape[1]}")
-                row = row_of.pop(line[: line.index(b" ")], None)  # the first line of a word counts
+                row = row_of.pop(line[: line.index(b" ")], None)  # a repeated word: its first line
                 if row is not None:
                     vectors[row] = glove_numbers(line)
     except OSError as error:
@@ -159,7 +160,7 @@ def read_glove(path: str | Path, words: list[str]) -> Tensor:
 
 
 def glove_size(line: bytes, largest: int = 5000) -> int:
-    """EDim, from the first line of a GloVe file. Raises ValueError if that is none."""
+    """EDim, from the first line of a GloVe file. Raises ValueError if that is not valid."""
     word, *numbers = line.split(b" ")
     header = len(numbers) == 1 and word.isdigit()
     if header or not 0 < len(numbers) <= largest:
@@ -168,7 +169,7 @@ def glove_size(line: bytes, largest: int = 5000) -> int:
 
 
 def glove_numbers(line: bytes) -> np.ndarray:
-    """The vector (EDim,) of a line. Raises ValueError if it is none."""
+    """The vector (EDim,) of a line. Raises ValueError if a number is not valid."""
     with np.errstate(over="ignore"):
         vector = np.array([float(field) for field in line.split(b" ")[1:]]).astype(np.float32)
     if not np.isfinite(vector).all():
@@ -210,26 +211,26 @@ def collate_stories(stories: list[list[int]]) -> tuple[Tensor, Tensor, Tensor]:
 class LSTMLM(nn.Module):
     """Word vectors -> H LSTM layers -> (attention over earlier states) -> logits of the next token.
 
-    embeddings     (V, EDim): rows 0 to 2 are trained from the given values, all-zero rows start at
-                   random and are trained, the others stay as they are
-    attention      None; "dot": the LSTM's states have size N/2, and the output layer gets [h ; c],
-                   so that the number of parameters stays comparable (handout, section 2.1);
-                   "bilinear" and "additive" learn how well a state and an earlier one match
-    dropout        the chance that a number of a layer's output is dropped, in training
+    embeddings     (V, EDim): rows 0 to 2 are trained from the given values; all-zero rows, of words
+                   without a vector, start at random and are trained; the others are frozen
+    attention      None, "dot", "bilinear" or "additive". The LSTM's states have size N/2 then, and
+                   the output layer gets [h ; c], so that the number of parameters stays comparable
+                   (handout, section 2.1)
+    dropout        dropout probability of each layer's output
     precision      the dtype of the large matrix products
     cell           "lstm", "gru" or "rnn"
-    finetune       all rows of `embeddings` are trained
+    finetune       the frozen rows are trained too
     tie            the word vectors, all trained, are the output layer's weight too (Press & Wolf
-                   2017); so the last layer has their size EDim (with attention [h ; c] has). The
-                   bias is no parameter but the log of the words' frequencies
+                   2017), and the last layer has their size: D is EDim, EDim/2 with attention. The
+                   bias is not trained; training sets it to the log of the words' frequencies
     positions      sinusoidal encodings are added to the word vectors
-    bidirectional  half of each layer reads from the end, and so sees the token that is to be
-                   predicted: that is no language model
+    bidirectional  half of each layer reads from the end, and so sees the token to be predicted:
+                   this is not a language model, but an experiment
     locked         dropout is the same at all positions of a story
     """
 
-    KIND = "lstlm"  # of its checkpoints
-    LAYERS = CELLS  # the recurrent layers of each kind; a subclass may have others
+    KIND = "lstlm"  # the model type stored in checkpoints
+    RNN_CLASSES = CELLS  # the classes of its recurrent layers; a subclass may have others
 
     def __init__(
         self, embeddings: Tensor, N: int, H: int, attention: str | None = None,
@@ -240,27 +241,27 @@ class LSTMLM(nn.Module):
         super().__init__()
         V, EDim = embeddings.shape
         features = EDim if tie else N  # the size of what the output layer gets
-        check_halves(N, EDim, attention, tie, bidirectional)
+        check_sizes(N, EDim, attention, tie, bidirectional)
         self.attention = attention
         self.precision = precision
         self.cell = cell
         self.tied = tie
         self.positions = positions
         self.bidirectional = bidirectional
-        self.position = 0  # of the first input in its story
-        self.one_step = None  # the model made ready for generation, once that is asked for
+        self.position = 0  # of the first inputs in their stories, for the sinusoidal encodings
+        self.one_step = None  # a copy of the weights laid out for generation, built on first use
 
         vectors = torch.empty(V, EDim, dtype=embeddings.dtype)
         self.embedding = nn.Embedding.from_pretrained(vectors, freeze=False)
         self.embedding.register_forward_hook(self.finish_vectors)
         self.register_buffer("learned", torch.ones(V, dtype=torch.bool))  # the trained rows
-        is_loaded = embeddings.is_meta  # shapes alone: the numbers come from a file
+        is_loaded = embeddings.is_meta  # shapes only: the numbers come from a checkpoint
         spread = 1.0 if is_loaded else fill_vectors(self, embeddings, finetune)
 
         halved = 2 if attention or bidirectional else 1
         sizes = [N // halved] * (H - 1) + [features // halved]  # of the H layers
         make = partial(
-            self.LAYERS[cell], p=dropout, locked=locked, bidirectional=bidirectional
+            self.RNN_CLASSES[cell], p=dropout, locked=locked, bidirectional=bidirectional
         )
         self.last = None
         if tie and H > 1:  # the last layer has another size, so it is a module of its own
@@ -273,12 +274,14 @@ class LSTMLM(nn.Module):
         if tie:
             self.output.weight = self.embedding.weight
             del self.output.bias
-            self.output.register_buffer("bias", torch.zeros(V))
-        if attention in ("bilinear", "additive"):
-            self.W = nn.Parameter(torch.empty(sizes[-1], sizes[-1]))
-        if attention == "additive":
-            self.U = nn.Parameter(torch.empty(sizes[-1], sizes[-1]))
-            self.v = nn.Parameter(torch.empty(sizes[-1]))
+            self.output.register_buffer("bias", torch.zeros(V))  # until training sets it
+        D = sizes[-1]
+        if attention == "bilinear":  # e(i, j) = h_i^T W h_j
+            self.W = nn.Parameter(torch.empty(D, D))
+        elif attention == "additive":  # e(i, j) = v^T tanh(W h_i + U h_j)
+            self.W = nn.Parameter(torch.empty(D, D))
+            self.U = nn.Parameter(torch.empty(D, D))
+            self.v = nn.Parameter(torch.empty(D))
         if positions:
             spread = (spread**2 + 1 / 2) ** 0.5  # a sine's mean square is 1/2
         if not is_loaded:
@@ -290,29 +293,29 @@ class LSTMLM(nn.Module):
     ) -> Tensor:
         """Logits (B, T, V) of the token after each position of inputs (B, T), with lengths (B,).
 
-        With `targets` (B, T) the mean nats per target token instead, for which the logits never
-        exist all at once. Padding is known from `lengths` alone. A `state` says what was before
-        these inputs, and is brought forward to their end. Where it has more stories than there are
-        inputs, the first ones go on and the others have ended.
+        Given `targets` (B, T), the mean nats per target token instead, computed in chunks without
+        the full logits. Padding is known from `lengths` alone. `state` carries (h, c), earlier
+        outputs and the position from one segment of the stories to the next; it is updated in
+        place. If it has more stories than `inputs`, the last ones have ended.
         """
         T = inputs.shape[1]
         past = self.start_from(state, len(inputs))
         with mixed_precision(self.precision, inputs.device):
-            # From inputs (B, T) to `hidden` (B, T, N), or (B, T, N/2) with attention.
+            # Hidden states (B, T, D) of self.lstm, which starts from `state` by itself.
             # YOUR CODE HERE: BEGIN (1)
-            vectors = self.embedding(inputs)  # (B, T, EDim)
+            vectors = self.embedding(inputs)  # (B, T, EDim), by way of finish_vectors
             packed = pack_padded_sequence(
                 vectors, lengths.cpu(), batch_first=True, enforce_sorted=False
             )
             outputs, _ = self.lstm(packed)
             hidden, _ = pad_packed_sequence(outputs, batch_first=True, total_length=T)
             # YOUR CODE HERE: END
-            if self.last:
+            if self.last is not None:
                 hidden = self.last.over_padded(hidden, lengths)
         features = hidden
         if self.attention:
-            context = self.attend(hidden, past)  # (B, T, N/2)
-            features = torch.cat([hidden, context], 2)  # (B, T, N): [h ; c]
+            context = self.attend(hidden, past)  # (B, T, D)
+            features = torch.cat([hidden, context], 2)  # (B, T, 2D): [h ; c]
         if state is not None:
             self.bring_forward(state, hidden)
         if targets is None:
@@ -320,40 +323,43 @@ class LSTMLM(nn.Module):
         return self.loss(features, lengths, targets)
 
     def loss(self, features: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
-        """The mean nats per target token of features (B, T, N) against targets (B, T)."""
+        """The mean nats per target token, given what the output layer gets and targets (B, T)."""
         real = torch.arange(targets.shape[1]) < lengths.cpu()[:, None]  # (B, T), no padding
         rows = real.flatten().nonzero()[:, 0].to(targets.device)  # (R,)
-        features = features.flatten(0, 1).index_select(0, rows)  # (R, N)
+        features = features.flatten(0, 1).index_select(0, rows)  # (R, N), or (R, EDim) if tied
         targets = targets.flatten()[rows]  # (R,)
         return linear_cross_entropy(
             self.cast(features), self.output.weight, self.output.bias, targets
         )
 
     def attend(self, hidden: Tensor, past: Tensor | None = None) -> Tensor:
-        """Contexts (B, T, N/2): hidden states (B, T, N/2) look back at all strictly earlier ones.
+        """Contexts (B, T, D): hidden states (B, T, D) look back at all strictly earlier ones.
 
         With the scores e(i, j) = h_i . h_j / sqrt(N/2) for j < i (handout, equation 1), softmax
         over j, the weighted sum of the h_j; zeros where there is nothing earlier. `past` (B, P,
-        N/2) are states of these stories before `hidden`. Padding stands at the end of a story,
-        after all that its real positions look at, so that the causal mask hides it.
+        D) are states of these stories before `hidden`: in a long story's later segments, and when
+        text is generated token by token. Padding stands at the end of a story, after all that its
+        real positions look at, so the causal mask hides it too.
         """
         if past is not None or self.attention != "dot":
-            return look_back(self, hidden, past)
+            return look_back(self, hidden, past)  # the same with a past, or another kind
         # YOUR CODE HERE: BEGIN (1a)
         T, size = hidden.shape[1:]
         earlier = hidden.new_ones(T, T, dtype=torch.bool).tril(-1)  # j < i
-        context = F.scaled_dot_product_attention(  # zeros where a row of the mask is all False
+        # softmax(hidden hidden^T / sqrt(N/2)) hidden under the mask; PyTorch gives zeros for a row
+        # of the mask that is all False, which is that of position 0.
+        context = F.scaled_dot_product_attention(
             hidden, hidden, hidden, attn_mask=earlier, scale=1 / math.sqrt(size)
-        )  # (B, T, N/2)
+        )  # (B, T, D)
         # YOUR CODE HERE: END
         return context
 
-    def start_from(self, state: State | None, stories: int) -> Tensor | None:
-        """Let the layers begin where `state` says; returns what attention looks back at, if any."""
+    def start_from(self, state: State | None, batch_size: int) -> Tensor | None:
+        """Start the layers from `state`; returns the past (B, P, D) for attention, if any."""
         begun = state is not None and state.recurrent
         if begun:
-            state.keep_first(stories)
-        for number, layers in enumerate(self.recurrent_layers()):
+            state.keep_first(batch_size)
+        for number, layers in enumerate(self.rnn_modules()):
             layers.initial = state.recurrent[number] if begun else None
             if begun and self.bidirectional:  # what follows is not known: zeros from that end
                 layers.initial = forward_direction(layers.initial)
@@ -361,25 +367,25 @@ class LSTMLM(nn.Module):
         return state.past if begun else None
 
     def bring_forward(self, state: State, hidden: Tensor) -> None:
-        """Let `state` be that at the end of `hidden` (B, T, N), which the layers gave last."""
-        final = [layers.final for layers in self.recurrent_layers()]
+        """Update `state` to the end of `hidden` (B, T, D), the last output of the layers."""
+        final = [layers.final for layers in self.rnn_modules()]
         state.bring_forward(final, hidden if self.attention else None, hidden.shape[1])
-        for layers in self.recurrent_layers():
+        for layers in self.rnn_modules():
             layers.initial = None
         self.position = 0
 
-    def recurrent_layers(self) -> list[nn.RNNBase]:
+    def rnn_modules(self) -> list[nn.RNNBase]:
         """self.lstm, and self.last if there is one."""
         return [self.lstm, self.last] if self.last else [self.lstm]
 
-    def layers(self) -> list[list[Tensor]]:
+    def layer_weights(self) -> list[list[Tensor]]:
         """w_ih, w_hh, b_ih, b_hh of each layer; of its two directions one after the other."""
-        return [weights for layers in self.recurrent_layers() for weights in layers.all_weights]
+        return [weights for layers in self.rnn_modules() for weights in layers.all_weights]
 
     def finish_vectors(self, embedding: nn.Embedding, inputs: tuple, vectors: Tensor) -> Tensor:
-        """What the embedding gives for ids (B, T): vectors (B, T, EDim), made right for the LSTM.
+        """Forward hook of self.embedding: vectors (B, T, EDim) of the ids (B, T) in `inputs`.
 
-        No gradient reaches frozen rows, and encodings of positions are added if asked for.
+        It blocks gradients to frozen rows, and adds positional encodings if `positions` is set.
         """
         learned = self.learned[inputs[0]]  # (B, T)
         vectors = torch.where(learned[..., None], vectors, vectors.detach())
@@ -393,8 +399,8 @@ class LSTMLM(nn.Module):
         return x.to(torch.bfloat16) if self.precision == torch.bfloat16 else x
 
 
-def check_halves(N: int, EDim: int, attention: str | None, tie: bool, bidirectional: bool) -> None:
-    """Raise UserError if a size that is halved is odd."""
+def check_sizes(N: int, EDim: int, attention: str | None, tie: bool, bidirectional: bool) -> None:
+    """Raise UserError if a size that is halved is odd, or two switches exclude each other."""
     if attention and bidirectional:
         raise UserError("-a with -bidirectional: attention looks back only; leave out one of them")
     flag = "-a" if attention else "-bidirectional"
@@ -415,18 +421,18 @@ def compute_loss(
     A mean over tokens, not over batch means, so it does not depend on `batch_size`.
     """
     with evaluating(model):
-        # Stories of similar length come together, and a very long one in segments, which `state`
-        # joins: call model(inputs, lengths, targets, state) once for each.
+        # Stories of similar length are batched together (bucketing), and very long ones are split
+        # into segments, joined by `state`: call model(inputs, lengths, targets, state) once each.
         minibatches = evaluation_segments(model, stories, batch_size, collate_stories, progress)
-        # From these, or from `stories`, to their `mean` loss.
+        # Mean loss over all target tokens of `minibatches`, or of `stories`.
         # YOUR CODE HERE: BEGIN (3)
-        nats = 0.0
-        tokens = 0
+        total = 0.0
+        n_tokens = 0
         for inputs, targets, lengths, state in minibatches:
             count = int(lengths.sum())
-            nats += count * float(model(inputs, lengths, targets, state))
-            tokens += count
-        mean = nats / tokens
+            total += count * float(model(inputs, lengths, targets, state))
+            n_tokens += count
+        mean = total / n_tokens
         # YOUR CODE HERE: END
     return float(mean)
 
@@ -462,21 +468,27 @@ def new_model(args: Namespace, model_class=LSTMLM) -> Untrained:
 def train(
     args: Namespace, new: Callable[[Namespace], Untrained] = new_model, run_class: type[Run] = Run
 ) -> None:
-    """Train a model on `-train_corpus`, keep the best one by valid loss, show how it goes."""
+    """Train a model on `-train_corpus`, keep the one with the best validation loss.
+
+    `new` makes the model and its vocabulary, `run_class` has what happens around the steps:
+    minibatches, learning rate, progress, validation, saving, resuming.
+    """
     prepare_training(args)
     untrained = new(args)
     text = args.stories, untrained.config.cased, untrained.bpe
     stories = tokenize_corpus(args.train_corpus, untrained.token2idx, *text)
     valid = tokenize_corpus(args.valid_corpus, untrained.token2idx, *text)
-    if args.stories == "stream":  # the one story that it is makes no minibatches
+    if args.stories == "stream":  # one long story, cut into stories that form minibatches
         stories = cut_stream(stories[0], STREAM_STORY)
     run = run_class(args, untrained, stories, valid, compute_loss, collate_stories)
     run.tell()
     model = run.model
     optimizer = run.optimizer
-    with run:  # saves what is there when a signal comes
+    with run:  # on a signal it saves where the training is, after the step
         for inputs, targets, lengths, state, share in run.segments():
-            # A segment's loss is weighed by its share of the minibatch's tokens.
+            # Truncated BPTT: a story longer than -bptt comes in segments, each a step of its own
+            # from the `state` that the one before left. Its loss is weighted by its share of the
+            # minibatch's tokens, so that a token counts the same in a short segment.
             loss = share * model(inputs, lengths, targets, state)
             # YOUR CODE HERE: BEGIN (4)
             optimizer.zero_grad()
@@ -497,7 +509,7 @@ def next_token_logits(
     """The logits (V,) from which the token after the ids `tokens` is chosen, in float64.
 
     The model's own, less the frequency penalty (handout, section 2.2), then as `restricted` by the
-    other settings. A word that may not come has the logit -inf.
+    other settings. An excluded word has the logit -inf.
     """
     if state is None:
         state = State()
@@ -517,7 +529,7 @@ def generate_next_token(
 ) -> int:
     """The id after the ids `tokens` (the first is `<bos>`): the most probable, or drawn at random.
 
-    A `state` keeps what was computed, so that the next call with more tokens does only the new
+    A `state` caches what was computed, so that the next call with more tokens does only the new
     part. The settings are those of `Sampling`; temperature 0 is greedy, too.
     """
     sampling = Sampling(greedy, fpenalty, temperature, top_k, top_p, min_p)
@@ -534,19 +546,20 @@ def generate_next_token(
 
 
 def grow(
-    model: LSTMLM, stories: list[Continuation], sampling: Sampling, chances: bool = False
+    model: LSTMLM, continuations: list[Continuation], sampling: Sampling, chances: bool = False
 ) -> Iterator[None]:
-    """Add a token to each of the stories, which begin alike, and yield, until all have ended.
+    """Add a token to each of the continuations of one prompt, and yield, until all have ended.
 
-    They are one batch. With `chances` the probability of each token is noted.
+    They are one batch. With `chances` the probability of each token is recorded.
     """
     state = State()
-    next_logits(model, [stories[0].ids], state)  # what they begin with is read once
-    alive = stories
-    rows = [0] * len(stories)
+    next_logits(model, [continuations[0].ids], state)  # the prompt is read once
+    alive = continuations
+    rows = [0] * len(continuations)
     while alive:
         state = state.take(rows)
-        next_logits(model, [story.ids for story in alive], state)  # of all in one batch
+        # One batched step; the calls below find its logits cached.
+        next_logits(model, [story.ids for story in alive], state)
         for row, story in enumerate(alive):
             own = state.take(slice(row, row + 1))
             token = generate_next_token(
@@ -567,7 +580,7 @@ def grow(
 class LanguageModel:
     """A trained model: `load("lm_model.pt").generate("once upon a time")`.
 
-    Errors are UserError, of one line.
+    Raises UserError with a one-line message.
     """
 
     def __init__(self, loaded: Loaded):
@@ -580,7 +593,7 @@ class LanguageModel:
         greedy: bool = False, fpenalty: float = 0.0, top_k: int = 0, top_p: float = 1.0,
         min_p: float = 0.0,
     ) -> str:
-        """The continuation of a text, as readable text without the beginning.
+        """The continuation of a prompt, as readable text without the prompt.
 
         `seed` reproduces it; without one it is drawn, and kept in `self.seed`.
         """
@@ -603,7 +616,7 @@ class LanguageModel:
         return self.most_probable(torch.softmax(logits, dim=0), k)
 
     def surprise(self, text: str) -> list[tuple[str, float]]:
-        """Each token of a text, with its nats: minus the logarithm of its probability."""
+        """Each token of a text, with its surprisal in nats: -log of its probability."""
         words = self.tokens(text)
         ids = encode([words], self.loaded.token2idx)  # one story, with <bos> and <eos>
         nats = []
@@ -612,7 +625,7 @@ class LanguageModel:
             for inputs, targets, lengths, state in segments:
                 logits = self.model(inputs, lengths, state=state)[0]  # (T, V)
                 nats += F.cross_entropy(logits, targets[0], reduction="none").tolist()
-        return list(zip(words, nats, strict=False))  # what <eos> costs is left out
+        return list(zip(words, nats[:-1], strict=True))  # without that of <eos>
 
     def tokens(self, text: str) -> list[str]:
         """A text as the model sees it: words, or word pieces."""
@@ -634,7 +647,7 @@ class LanguageModel:
 
 
 def load(path: str | Path = DEFAULT_MODEL, device: str = "cpu") -> LanguageModel:
-    """Read a model that -train wrote, to use it. Raises UserError if it is none, or damaged."""
+    """Read a model that -train wrote. Raises UserError if the file is damaged or not a model."""
     return load_generator(Namespace(model=Path(path), device=device, precision="fp32"))
 
 
@@ -661,17 +674,17 @@ def use(args: Namespace) -> None:
     language_model = load_generator(args)
     model = language_model.model
     for text in read_prompts(args, "words> "):
-        tokens = language_model.ids(understand(text, language_model.loaded, args.json))
+        ids = language_model.ids(understand(text, language_model.loaded, args.json))
         state = State()
-        logits = next_token_logits(model, tokens, args.sampling, state)  # (V,)
-        # The settings leave `logits` without <unk> and <bos>; from them to `probs`.
+        logits = next_token_logits(model, ids, args.sampling, state)  # (V,)
+        # Probabilities (V,); <unk> and <bos> have the logit -inf already.
         # YOUR CODE HERE: BEGIN (5)
         probs = torch.softmax(logits, dim=0)  # (V,)
         # YOUR CODE HERE: END
         seed = choose_seed(args)
         generator = torch.Generator().manual_seed(seed)
         picked = generate_next_token(
-            model, tokens, **asdict(args.sampling), generator=generator, state=state
+            model, ids, **asdict(args.sampling), generator=generator, state=state
         )
         best = language_model.most_probable(probs, 10)
         show_next(args, language_model.loaded, text, best, picked, seed)
@@ -684,13 +697,13 @@ def prompt(args: Namespace) -> None:
         words = understand(text, language_model.loaded, args.json)
         ids = language_model.ids(words)
         seed = choose_seed(args)
-        stories = [
+        continuations = [
             Continuation([*ids], len(ids), seed + k, args.max_tokens, args.continue_)
             for k in range(args.samples)
         ]
-        growth = grow(language_model.model, stories, args.sampling, chances=args.json)
+        growth = grow(language_model.model, continuations, args.sampling, chances=args.json)
         try:
-            show_continuations(args, language_model.loaded, words, stories, growth)
+            show_continuations(args, language_model.loaded, words, continuations, growth)
         except KeyboardInterrupt:  # ends the story; at the prompt it ends the program
             if args.text is not None or not sys.stdin.isatty():
                 raise
@@ -701,17 +714,17 @@ def prompt(args: Namespace) -> None:
 
 
 def load_to_evaluate(args: Namespace, model_class=LSTMLM) -> Loaded:
-    """The model `-model`, to be computed in the precision that is fast here."""
+    """The model `-model`, in the fastest precision for the device."""
     precision = choose_precision(args.precision, choose_device(args.device))
     return load_model(args, precision, model_class)
 
 
-def evaluate(args: Namespace, load: Callable[[Namespace], Loaded] = load_to_evaluate) -> None:
+def evaluate(args: Namespace, loader: Callable[[Namespace], Loaded] = load_to_evaluate) -> None:
     """Print how well the model predicts each of `-test_corpus` (by default valid and train)."""
-    loaded = load(args)
+    loaded = loader(args)
     for corpus in corpora_to_evaluate(args, loaded):
         started = time.perf_counter()
-        # From the corpus to its mean loss, `nats`, and `perplexity`.
+        # Mean loss (nats per token) and perplexity of the corpus.
         # YOUR CODE HERE: BEGIN (7)
         nats = compute_loss(loaded.model, corpus.stories, args.B, progress=True)
         perplexity = safe_exp(nats)
@@ -722,7 +735,7 @@ def evaluate(args: Namespace, load: Callable[[Namespace], Loaded] = load_to_eval
 
 # ---- The command line ---------------------------------------------------------------------------
 
-MODES = (train, use, prompt, evaluate)  # the flags -train, -use, ...; help is their first line
+MODES = (train, use, prompt, evaluate)  # a flag for each, which calls it: -train, -use, ...
 
 
 def parse_args(argv: list[str] | None = None, modes: tuple[Callable, ...] = MODES) -> Namespace:
@@ -731,7 +744,7 @@ def parse_args(argv: list[str] | None = None, modes: tuple[Callable, ...] = MODE
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one of the four modes; returns the exit status: 0, 2 for what the user can mend."""
+    """Run the mode that the flags name; returns the exit status: 0, or 2 for a user's error."""
     return run_program("lstlm.py", parse_args, argv)
 
 

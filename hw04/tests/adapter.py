@@ -79,7 +79,7 @@ def carried_loss(model: lstlm.LSTMLM, stories: list[list[int]], length: int) -> 
         count += int(lengths.sum())
     # The last segment has the longest stories, and of equally long ones the first one comes first.
     final = {}
-    for i, (h, c) in enumerate(state.layers()):
+    for i, (h, c) in enumerate(state.layer_states()):
         final[f"h.{i}"] = h
         if model.cell == "lstm":
             final[f"c.{i}"] = c

@@ -49,7 +49,7 @@ def initialise(model, spread: float) -> None:
         for weight in (model.W, model.U, model.v):
             weight.copy_(torch.randn(weight.shape) * (weight.dim() / len(weight) ** 0.5))
     first = 2 if model.bidirectional else 1  # so many sets of weights get word vectors
-    for number, (w_ih, w_hh, b_ih, b_hh) in enumerate(model.layers()):
+    for number, (w_ih, w_hh, b_ih, b_hh) in enumerate(model.layer_weights()):
         N = w_hh.shape[1]
         gain = 1 / spread if number < first else 2
         nn.init.normal_(w_ih, std=gain / w_ih.shape[1] ** 0.5)

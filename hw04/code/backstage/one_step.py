@@ -68,7 +68,8 @@ class OneStep:
     def __init__(self, model):
         self.model = model
         self.cell = ONE_STEP_CELLS[model.cell]
-        self.layers = [self.prepared(*self.side_by_side(*weights)) for weights in model.layers()]
+        joined = [self.side_by_side(*weights) for weights in model.layer_weights()]
+        self.layers = [self.prepared(weight, bias) for weight, bias in joined]
         self.output = self.prepared(model.output.weight, model.output.bias)
 
     @staticmethod
@@ -104,11 +105,11 @@ class OneStep:
         if self.model.positions:
             x = x + sinusoids(state.position, 1, x.shape[1]).to(x)
         pairs = []
-        for sums, (h, c) in zip(self.layers, state.layers(), strict=True):
+        for sums, (h, c) in zip(self.layers, state.layer_states(), strict=True):
             z = sums(torch.cat([x, h], 1))  # (K, S)
             pairs.append(self.cell(z, h, c))
             x = pairs[-1][0]  # (K, N)
-        state.replace_layers(pairs)
+        state.replace_layer_states(pairs)
         state.position += 1
         if self.model.attention:
             context = self.model.attend(x[:, None], state.past)  # (K, 1, N/2)

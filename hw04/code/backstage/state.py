@@ -42,7 +42,7 @@ class State:
         self.recurrent = kept.recurrent
         self.past = kept.past
 
-    def layers(self) -> list[tuple[Tensor, Tensor]]:
+    def layer_states(self) -> list[tuple[Tensor, Tensor]]:
         """h and c (B, N) of each layer; c is h where a cell has none."""
         pairs = []
         for final in self.recurrent:
@@ -50,7 +50,7 @@ class State:
             pairs += zip(h, c, strict=True)
         return pairs
 
-    def replace_layers(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
+    def replace_layer_states(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
         """Put h and c (B, N) of each layer in the place of those that are there."""
         for number, final in enumerate(self.recurrent):
             count = len(final[0]) if isinstance(final, tuple) else len(final)

@@ -72,7 +72,7 @@ class DroppedWeights:
 class WeightDrop(lstlm.LSTMLM):
     """For each minibatch, or segment of one, other recurrent weights are zero."""
 
-    LAYERS = layers_with(DroppedWeights)
+    RNN_CLASSES = layers_with(DroppedWeights)
 
 
 # ---- Smooth states ------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ class RememberedOutputs:
 class Smoothing(lstlm.LSTMLM):
     """In training the loss has the cost of large states, and of large changes of them."""
 
-    LAYERS = layers_with(RememberedOutputs)
+    RNN_CLASSES = layers_with(RememberedOutputs)
 
     def forward(self, inputs, lengths, targets=None, state=None):
         """As the parent's; with `targets`, in training, the mean nats and the cost."""
@@ -219,7 +219,7 @@ class Mogrifier(lstlm.LSTMLM):
     """A language model of mogrifier layers."""
 
     KIND = "mogrifier"
-    LAYERS = {**CELLS, "lstm": MogrifierLSTM}
+    RNN_CLASSES = {**CELLS, "lstm": MogrifierLSTM}
 
     def __init__(self, *args, **switches):
         super().__init__(*args, **switches)

@@ -15,12 +15,12 @@ def test_cells_are_those_of_torch(cell):
     model = make_model(cell=cell, H=1)
     parent = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}[cell](8, 12).double()
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    for name, weight in zip(names, model.layers()[0], strict=True):
+    for name, weight in zip(names, model.layer_weights()[0], strict=True):
         nn.init.normal_(weight, std=0.5)
         getattr(parent, name).data.copy_(weight)
     x = torch.randn(5, 8, dtype=torch.float64)
     h, c = torch.randn(2, 5, 12, dtype=torch.float64)
-    weight, bias = OneStep(model).side_by_side(*model.layers()[0])
+    weight, bias = OneStep(model).side_by_side(*model.layer_weights()[0])
     sums = torch.cat([x, h], 1) @ weight.t() + bias
     if cell == "lstm":
         torch.testing.assert_close(lstm_cell(sums, h, c), parent(x, (h, c)))

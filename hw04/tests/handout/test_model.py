@@ -165,7 +165,7 @@ def without_padding(logits, lengths):
 class TextbookLM(LSTMLM):
     """The model on layers of torch.nn, dropout and states aside."""
 
-    LAYERS = {
+    RNN_CLASSES = {
         cell: type(parent.__name__, (ModelLayers, parent), {}) for cell, parent in PARENTS.items()
     }
 
@@ -176,7 +176,7 @@ def test_on_layers_of_torch_everything_is_equal(kind, dropout, stories):
     """Losses with states carried over, gradients, evaluation, one token at a time."""
     ours = make_model(dropout=dropout, **kind)
     theirs = make_model(dropout=dropout, model_class=TextbookLM, **kind)
-    assert not {type(x) for x in theirs.modules()} & {type(x) for x in ours.recurrent_layers()}
+    assert not {type(x) for x in theirs.modules()} & {type(x) for x in ours.rnn_modules()}
     inputs, targets, lengths = collate_stories(stories)
     found = []
     for model in (ours, theirs):
@@ -185,7 +185,7 @@ def test_on_layers_of_torch_everything_is_equal(kind, dropout, stories):
         loss = model(inputs, lengths, targets, state)
         after = model(inputs, lengths, targets, state)  # from a state that is not zeros
         grads = torch.autograd.grad(loss + after, list(model.parameters()))
-        found.append([loss, after, *grads, *(x for pair in state.layers() for x in pair)])
+        found.append([loss, after, *grads, *(x for pair in state.layer_states() for x in pair)])
     torch.testing.assert_close(*found, rtol=0, atol=1e-10)
     assert compute_loss(ours, stories, 4) == pytest.approx(compute_loss(theirs, stories, 4))
     if not ours.bidirectional:
@@ -306,7 +306,7 @@ def test_without_gradient_it_is_the_same(model, stories):
         state = State()
         with mode():
             loss = model(inputs, lengths, targets, state)
-        found.append([loss.detach(), *(x for pair in state.layers() for x in pair)])
+        found.append([loss.detach(), *(x for pair in state.layer_states() for x in pair)])
     torch.testing.assert_close(*found, rtol=0, atol=1e-12)
 
 

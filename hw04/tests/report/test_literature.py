@@ -66,7 +66,7 @@ def test_a_mogrifier_is_that_of_the_paper(tie):
     features, _ = score(model, INPUTS, LENGTHS, TARGETS, state)  # (B, T, N)
     for b, story in enumerate(STORIES):
         xs = [model.embedding.weight[token] for token in story[:-1]]
-        for layer, (w_ih, w_hh, b_ih, b_hh) in enumerate(model.layers()):
+        for layer, (w_ih, w_hh, b_ih, b_hh) in enumerate(model.layer_weights()):
             h = c = torch.zeros(w_hh.shape[1], dtype=torch.float64)
             outputs = []
             for x in xs:
@@ -81,7 +81,7 @@ def test_a_mogrifier_is_that_of_the_paper(tie):
                 h = torch.sigmoid(o) * torch.tanh(c)
                 outputs.append(h)
             xs = outputs
-            final_h, final_c = state.layers()[layer]
+            final_h, final_c = state.layer_states()[layer]
             torch.testing.assert_close(final_h[b], h)
             torch.testing.assert_close(final_c[b], c)
         torch.testing.assert_close(features[b, : len(xs)], torch.stack(xs))
@@ -116,10 +116,10 @@ def test_dropped_recurrent_weights_are_zero_and_get_no_gradient(cell):
     model.train()
     torch.manual_seed(3)
     model(INPUTS, LENGTHS, TARGETS).backward()
-    kept = [w_hh.grad != 0 for _, w_hh, *_ in model.layers()]
+    kept = [w_hh.grad != 0 for _, w_hh, *_ in model.layer_weights()]
     assert all(abs(float(some.double().mean()) - (1 - DROPPED)) < 0.08 for some in kept)
     with torch.no_grad():  # an LSTM that has what is left of them, scaled up, has the same loss
-        for (_, w_hh, *_), some in zip(plain.layers(), kept, strict=True):
+        for (_, w_hh, *_), some in zip(plain.layer_weights(), kept, strict=True):
             w_hh.mul_(some / (1 - DROPPED))
         torch.manual_seed(3)
         expected = plain(INPUTS, LENGTHS, TARGETS)
