@@ -1,6 +1,6 @@
 # make story   tells a story with the model that ships (seconds, once PyTorch is installed)
 # make demo   trains a small language model on the embedded sample and lets it talk (2 to 6 minutes)
-# make test   runs the linter and the tests of everyday
+# make test   runs the linter and the everyday tests
 # make test-all   runs these and the thorough ones; make test-slow, by hand: 200 kills, 10,000 hostile cases
 # make single   joins hw04/code/lstlm.py and what it stands on into one file that runs anywhere, build/lstlm.py
 # make report   makes hw04/report.pdf from the stored results; make experiments adds those that are missing (days of one
@@ -22,7 +22,7 @@ SAMPLE = -train_corpus hw04/data/sample/train.tokens -valid_corpus hw04/data/sam
 
 .PHONY: help story demo test test-all test-thorough test-slow single bench report experiments traces handin clean
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '/^#/!q; s/^# //p' Makefile
 
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "This needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Join lstlm.py and all that it stands on into one file, which runs by itself anywhere.
 
-    python single.py [FILE]     # (default build/lstlm.py)
+    python single.py            # writes build/lstlm.py
+    python single.py FILE
 
 The modules of code/backstage/ come first, each after those that it needs, then lstlm.py. Imports
 come once, at the top; no two modules have a name in common, so that nothing else need change but
 the folder in which defaults are looked for: that of the file. The sources stay what one reads.
 """
 
+import argparse
 import ast
 import sys
 from pathlib import Path
@@ -125,12 +127,23 @@ def header(stage: Module) -> str:
     return "\n".join([stage.lines[0], note, *stage.lines[1:end]])
 
 
+def refuse(message: str) -> None:
+    """A mistake on the command line, as one line."""
+    raise UserError(f"{message} (single.py -h)")
+
+
 def main() -> None:
     """Write the one file."""
-    if len(sys.argv) > 2 or sys.argv[1:] in (["-h"], ["--help"]):
-        print(__doc__)
-        return
-    path = Path(sys.argv[1]) if sys.argv[1:] else HW04.parent / "build" / "lstlm.py"
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("single.py", description=__doc__, formatter_class=layout)
+    parser.error = refuse
+    default = HW04.parent / "build" / "lstlm.py"
+    parser.add_argument(
+        "file", nargs="?", type=Path, default=default, help="to write (default build/lstlm.py)"
+    )
+    path = parser.parse_args().file
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; name a file")
     text = joined()
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, lambda file: file.write(text.encode()))

@@ -39,6 +39,7 @@ try:
     from hw4lib.entry import guarded
     from hw4lib.errors import Stopped, UserError
     from hw4lib.files import atomic_write, write_json
+    from hw4lib.lock import exclusive
     from hw4lib.model import DecoderOnlyTransformer
     from hw4lib.trainers import LMTrainer
     from hw4lib.trainers.base_trainer import read_checkpoint
@@ -160,12 +161,13 @@ def checkpoint_path(run: str, which: str) -> Path:
 
 def train(args: argparse.Namespace) -> None:
     """Train a model, or go on with it."""
-    trainer, loaders, note = prepare(args)
-    with stopping_on_signals(trainer):  # from the moment at which a person sees that it begins
-        print_plan(trainer, loaders)
-        epochs = trainer.config["training"]["epochs"] - trainer.current_epoch
-        trainer.train(loaders["train"], loaders["val"], epochs)
-    trainer.cleanup()
+    with exclusive(Path("expts") / args.run, "name another with --run"):
+        trainer, loaders, note = prepare(args)
+        with stopping_on_signals(trainer):  # from the moment at which a person sees that it begins
+            print_plan(trainer, loaders)
+            epochs = trainer.config["training"]["epochs"] - trainer.current_epoch
+            trainer.train(loaders["train"], loaders["val"], epochs)
+        trainer.cleanup()
     best = f"{trainer.best_metric:.4f} nats per character on val"
     print(f"best: {best}, in {trainer.best_model_path}")
     if note:

@@ -14,6 +14,7 @@ both valid perplexities, the ratio, and whether it was hardware.
 import argparse
 import functools
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from backstage.files import side_file
 from backstage.measures import safe_exp
 from backstage.one_step import lstm_cell
 from backstage.program import run_program
+from backstage.shell import guarded
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -113,4 +115,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded("bf16_quality.py", main))

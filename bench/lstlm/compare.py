@@ -24,6 +24,7 @@ import hw04_code  # noqa: F401 - finds backstage
 import torch
 from backstage.device import choose_precision
 from backstage.files import atomic_write
+from backstage.shell import guarded
 
 HERE = Path(__file__).resolve().parent
 PLAIN = "`nn.LSTM` and `nn.Linear`"
@@ -209,4 +210,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded("compare.py", main))

@@ -13,11 +13,13 @@ the libraries have loaded what they need. Linux only.
 
 import argparse
 import json
+import sys
 
 import hw04_code  # noqa: F401 - finds lstlm and backstage
 import lstlm
 import torch
 from backstage.device import choose_device, choose_precision, set_up_memory
+from backstage.shell import guarded
 from measuring import Textbook, now, peak_of_memory, read_sample, start_of_memory
 from torch import nn
 
@@ -96,4 +98,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded("eval_speed.py", main))

@@ -17,6 +17,7 @@ Prints one JSON line.
 import argparse
 import hashlib
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -26,6 +27,7 @@ import torch
 from backstage.corpora import BOS
 from backstage.device import choose_precision, set_up_memory
 from backstage.reading import next_logits
+from backstage.shell import guarded
 from backstage.state import State
 from measuring import Textbook
 
@@ -121,4 +123,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded("generate_speed.py", main))

@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
 
 from backstage.packed_rnn import LSTM  # noqa: E402
+from backstage.shell import guarded  # noqa: E402
 
 NAMES = ("packed_rnn.LSTM", "nn.LSTM packed", "nn.LSTM padded")
 
@@ -107,4 +108,4 @@ def report(L: int, lengths: torch.Tensor, seconds: list[list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded("packed_rnn.py", main))

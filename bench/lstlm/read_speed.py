@@ -11,6 +11,7 @@ turn it into ids.
 import argparse
 import json
 import random
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import hw04_code  # noqa: F401 - finds lstlm and backstage
 import lstlm
 from backstage.glove_cache import cached_vectors
+from backstage.shell import guarded
 
 
 def seconds(function, *args) -> float:
@@ -66,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded("read_speed.py", main))

@@ -17,6 +17,7 @@ drift. Linux only.
 import argparse
 import json
 import random
+import sys
 
 import hw04_code  # noqa: F401 - finds lstlm and backstage
 import lstlm
@@ -25,6 +26,7 @@ from backstage.device import choose_device, choose_precision, set_up_memory
 from backstage.dropped_rnn import CELLS
 from backstage.minibatches import segments, shuffled_batches
 from backstage.optimizer import FiniteAdamW, make_optimizer
+from backstage.shell import guarded
 from backstage.state import State
 from measuring import Textbook, now, peak_of_memory, read_sample, start_of_memory
 from torch import nn
@@ -197,4 +199,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded("train_speed.py", main))

@@ -19,6 +19,7 @@ import itertools
 import json
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ import hw4p1_code  # noqa: F401 - finds run_lm and hw4lib
 import run_lm
 import torch
 from hw4lib.config import load_config
+from hw4lib.entry import guarded
 from hw4lib.model import DecoderOnlyTransformer
 from hw4lib.utils import create_optimizer, create_scheduler
 from torch import nn
@@ -140,4 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded("train_speed.py", main))

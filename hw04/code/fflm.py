@@ -8,7 +8,7 @@
 It sees the K tokens before the one to predict: their word vectors side by side, H hidden layers of
 N ReLUs, and logits of all V tokens. Before its first token a story has K times `<bos>`, whose
 vector, as those of all words, is what the LSTM language model has learned, and stays as it is.
-(`<eos>` ends a story and is seen by neither, so that its vector is as it was drawn, but with -tie.)
+(`<eos>` ends a story and is seen by neither, so its vector is as it was drawn, except with -tie.)
 Minibatches, loss, optimizer, training loop and measures are those of lstlm.py, so that the two can
 be compared.
 """

@@ -89,7 +89,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     layout = argparse.RawDescriptionHelpFormatter
     parser = Parser("experiments.py", description=__doc__, formatter_class=layout)
     add = parser.add_argument
-    add("what", choices=("list", "run", "rest", "ship"))
+    add("what", choices=("list", "run", "rest", "ship", "tune"), help="see above; experiments.py "
+        "tune -h has the flags of that one")
     add("names", nargs="*", metavar="NAME", help="of runs or of groups of them (default all)")
     add("-data", type=Path, default=Path(os.environ.get("LSTLM_DATA", DATA)), help="the folder "
         "with tiny/, wiki/ and glove.6B/ (default $LSTLM_DATA, else hw04/data)")
@@ -107,6 +108,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
             args.experiments += [Experiment(plan, seed, args.data) for seed in seeds]
     if args.what == "ship" and (len(args.names) != 1 or not args.experiments[0].model.exists()):
         parser.error("ship needs the name of one run whose model is in build/experiments")
+    if args.what == "tune":
+        parser.error("tune comes first, before all flags")
     if args.what == "run":
         args.experiments = [one for one in args.experiments if not one.done()]
         lacking = [path for one in args.experiments for path in one.corpora() if not path.exists()]

@@ -247,6 +247,10 @@ def carry_out(argv: list[str] | None) -> None:
     add("-trials", type=positive, default=24, help="that the search has in the end (default 24)")
     add("-jobs", type=positive, default=1, help="trials at a time (default 1)")
     args = parser.parse_args(argv)
+    lacking = [p for p in experiment_of(args.name, 0, args.data).corpora() if not p.exists()]
+    if lacking:
+        get = f"hw04/data/get_data.py {lacking[0].parent.name} gets it"
+        parser.error(f"{lacking[0]}: not there; {get}, or give another -data")
     best = search(args.name, args.data, args.trials, args.jobs).get("best")
     if best:
         figures = f"{best['valid_nats']:.4f} nats, test perplexity {best['test']['ppl']:.2f}"

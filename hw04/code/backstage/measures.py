@@ -60,7 +60,8 @@ def corpora_to_evaluate(args: Namespace, loaded: Loaded) -> Iterator[Corpus]:
     paths = args.test_corpus or [args.valid_corpus, args.train_corpus]
     missing = [path for path in paths if not path.exists()]
     if missing:
-        raise UserError(f"{missing[0]}: no such file; give other paths with -test_corpus")
+        get = "python hw04/data/get_data.py gets the default ones"
+        raise UserError(f"{missing[0]}: no such file; give other paths with -test_corpus ({get})")
     how = loaded.facts.get("stories", "auto")
     if how != args.stories and "stream" in (how, args.stories):
         trained = printable(str(how))

@@ -236,4 +236,7 @@ def main(folder: Path, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    unknown = {name.partition(":")[0] for name in sys.argv[2:]} - {*TARGETS}
+    if len(sys.argv) < 3 or sys.argv[1].startswith("-") or unknown:
+        raise SystemExit(f"usage: mutate.py FOLDER TARGET[:COUNT] ... (of {', '.join(TARGETS)})")
     main(Path(sys.argv[1]).resolve(), sys.argv[2:])
