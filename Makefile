@@ -1,5 +1,5 @@
 # make story   tells a story with the model that ships (seconds, once PyTorch is installed)
-# make demo   trains a small language model on the embedded sample and lets it talk (2 to 6 minutes)
+# make demo   trains a small language model on the embedded sample and lets it talk (a minute or two)
 # make test   runs the linter and the everyday tests
 # make test-all   runs these and the thorough ones; make test-slow, by hand: 200 kills, 10,000 hostile cases
 # make single   joins hw04/code/lstlm.py and what it stands on into one file that runs anywhere, build/lstlm.py
