@@ -16,6 +16,7 @@ stops; the same command goes on from the last step. The runs are in plans.py.
 """
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
@@ -27,13 +28,15 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "code"))
 import torch
 import tuning
 from backstage.defaults import DATA, DEFAULT_MODEL
-from backstage.files import atomic_write
+from backstage.errors import UserError
+from backstage.files import atomic_write, side_file
 from backstage.flags import Parser, positive
+from backstage.lock import exclusive
 from backstage.sealed import seal, unseal
 from backstage.shell import guarded
 from plans import PLANS
 from rest import make_rest
-from runner import Experiment, trace
+from runner import LATER, Experiment, trace
 
 
 def show(experiments: list[Experiment]) -> None:
@@ -110,13 +113,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error("ship needs the name of one run whose model is in build/experiments")
     if args.what == "tune":
         parser.error("tune comes first, before all flags")
-    if args.what == "run":
-        args.experiments = [one for one in args.experiments if not one.done()]
-        lacking = [path for one in args.experiments for path in one.corpora() if not path.exists()]
-        if lacking:
-            get = f"hw04/data/get_data.py {lacking[0].parent.name} gets it"
-            parser.error(f"{lacking[0]}: not there; {get}, or give another -data")
     return args
+
+
+def missing(experiments: list[Experiment]) -> list[Experiment]:
+    """Those that have no result yet. Raises UserError if a corpus of theirs is not there."""
+    left = [one for one in experiments if not one.done()]
+    lacking = [path for one in left for path in one.corpora() if not path.exists()]
+    if lacking:
+        get = f"hw04/data/get_data.py {lacking[0].parent.name} gets it"
+        raise UserError(f"{lacking[0]}: not there; {get}, or give another -data")
+    return left
 
 
 def carry_out(argv: list[str] | None) -> None:
@@ -125,7 +132,10 @@ def carry_out(argv: list[str] | None) -> None:
     if args.what == "list":
         show(args.experiments)
     elif args.what == "run":
-        run(args.experiments, args.jobs)
+        with contextlib.ExitStack() as stack:
+            for one in args.experiments:  # what is missing is asked when nobody else works on it
+                stack.enter_context(exclusive(side_file(one.model, ".run"), LATER))
+            run(missing(args.experiments), args.jobs)
     elif args.what == "rest":
         make_rest(args.data.resolve())
     else:

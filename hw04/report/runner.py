@@ -16,6 +16,7 @@ import store
 import torch
 from backstage.checkpoint import Loaded
 from backstage.files import atomic_write, digest, side_file
+from backstage.lock import exclusive
 from backstage.measures import safe_exp
 from extensions import literature, unbiased
 from plans import CORPORA, PLANS, Plan
@@ -24,6 +25,7 @@ from store import MEASURES, processor, write_json
 # Each has parse_args(argv), train(args, run_class), load_model(args) and main(argv).
 PROGRAMS = {"lstlm": lstlm, "fflm": fflm, "literature": literature, "unbiased": unbiased}
 TRAINED = "trained"
+LATER = "stop that process"  # what one can do when another process has a run
 CUTTING = threading.Lock()  # as jobs are threads that may need the same file,
 TRAINING_BASE = threading.Lock()  # and the same model
 
@@ -134,13 +136,14 @@ class Experiment:
         self.build.mkdir(parents=True, exist_ok=True)
         states = [side_file(self.model, ending) for ending in (".state.pt", ".state.prev.pt")]
         flags = self.training_flags()
-        if said == code and any(state.exists() for state in states):
-            flags.append("-resume")
-        else:  # remove what is left of another configuration, or of a training killed very early
-            log = side_file(self.model, ".log.jsonl")
-            for path in (*states, log, self.model, trace(self.model)):
-                path.unlink(missing_ok=True)
-            atomic_write(mark(self.model), lambda file: file.write(code.encode()))
+        with exclusive(self.model, LATER):  # as one whose starter was killed may train on
+            if said == code and any(state.exists() for state in states):
+                flags.append("-resume")
+            else:  # remove what is left of another configuration, or of one killed very early
+                log = side_file(self.model, ".log.jsonl")
+                for path in (*states, log, self.model, trace(self.model)):
+                    path.unlink(missing_ok=True)
+                atomic_write(mark(self.model), lambda file: file.write(code.encode()))
         self.call(threads, *flags)
         atomic_write(mark(self.model), lambda file: file.write(f"{code} {TRAINED}".encode()))
 

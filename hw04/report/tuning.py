@@ -31,9 +31,10 @@ import torch
 from backstage.defaults import DATA
 from backstage.errors import UserError
 from backstage.flags import Parser, positive
+from backstage.lock import exclusive
 from backstage.shell import guarded
 from plans import CUT, Plan
-from runner import Experiment
+from runner import LATER, Experiment
 
 PARAMETERS = 2_321_999  # of the run "base"
 REPORTS = 4  # looks at the valid loss in each epoch, whatever -B
@@ -163,14 +164,17 @@ def open_study(name: str):
     # The heartbeat is experimental, which is nothing to tell a user.
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     store.BUILD.mkdir(parents=True, exist_ok=True)
-    storage = optuna.storages.RDBStorage(
-        f"sqlite:///{store.BUILD / 'tune.db'}", heartbeat_interval=30,
-        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
-    )
+    file = store.BUILD / "tune.db"
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1)
-    study = optuna.create_study(
-        study_name=name, storage=storage, load_if_exists=True, pruner=pruner
-    )
+    # Of two that start at once the second waits, as Optuna cannot make one file twice.
+    with exclusive(file, LATER, seconds=60):
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{file}", heartbeat_interval=30,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+        )
+        study = optuna.create_study(
+            study_name=name, storage=storage, load_if_exists=True, pruner=pruner
+        )
     # The same seed again would draw again what a search that goes on, or another of its processes,
     # has tried.
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))

@@ -66,6 +66,11 @@ def side_file(model: Path, ending: str) -> Path:
     return model.parent / (model.name.removesuffix(".pt") + ending)
 
 
+def lock_file(model: Path) -> Path:
+    """The hidden file beside the model by which lock.py keeps other processes off."""
+    return model.parent / f".{side_file(model, '.lock').name}"
+
+
 def check_writable(model: Path) -> None:
     """Raise UserError now, not after hours of training, if the model could not be written."""
     probe = side_file(model, ".writable")
@@ -87,7 +92,7 @@ def check_paths(model: Path, trace: Path | None, read: list[Path | None]) -> Non
     """Raise UserError if a file that is written is one that is read, or is written twice."""
     endings = (".log.jsonl", ".loss.png", ".state.pt", ".state.prev.pt")
     written = [side_file(model, ending) for ending in endings]
-    written += [path for path in (model, trace) if path]
+    written += [path for path in (model, lock_file(model), trace) if path]
     if re.search(r"[\0-\x1f\x7f-\x9f]", "".join(map(str, written + read))):
         raise UserError("a path with a control character in it; rename the file")
     taken = {path.resolve() for path in read if path}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from backstage.device import set_up_memory
 from backstage.errors import UserError
+from backstage.lock import exclusive
 from backstage.processes import join_processes, rank_of_environment
 from backstage.shell import guarded
 from backstage.words import printable
@@ -22,12 +23,15 @@ def run_program(
 
     def run() -> None:
         args = parse(argv)
+        training = args.run.__name__ == "train"
         with contextlib.ExitStack() as stack:
+            if training and not rank_of_environment():  # the first of several processes has it
+                stack.enter_context(exclusive(args.model, "give another path with -model"))
             args.trace = start_trace(program, args.trace, argv, stack)
             args.out = sys.stdout
             if args.json:  # only its records go there, what is for people goes to standard error
                 stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-            if args.run.__name__ == "train":
+            if training:
                 join_processes(args, stack)
             args.run(args)
 

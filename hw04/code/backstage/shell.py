@@ -22,9 +22,7 @@ def guarded(
     """
     mend_streams()
     try:
-        status = action() or 0
-        sys.stdout.flush()  # now, as Python's end would print a failure in its own way
-        return status
+        return carried_out(action)
     except UserError as error:
         return fail(program, f"error: {error}", 2)
     except Stopped as stopped:
@@ -45,6 +43,18 @@ def guarded(
         return fail(program, f"error: too little memory; {smaller}", 1)
     finally:
         give_up_output()
+
+
+def carried_out(action: Callable[[], int | None]) -> int:
+    """The exit status of an action, 0 if it has none; all that it printed is out."""
+    try:
+        status = action() or 0
+    except SystemExit as end:  # of argparse, after -h
+        if isinstance(end.code, str):
+            raise
+        status = end.code or 0
+    sys.stdout.flush()  # now, as Python's end would print a failure in its own way
+    return status
 
 
 def give_up_output() -> None:
