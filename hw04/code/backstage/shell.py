@@ -49,10 +49,9 @@ def carried_out(action: Callable[[], int | None]) -> int:
     """The exit status of an action, 0 if it has none; all that it printed is out."""
     try:
         status = action() or 0
-    except SystemExit as end:  # of argparse, after -h
-        if isinstance(end.code, str):
-            raise
-        status = end.code or 0
+    except SystemExit:  # argparse's, after -h
+        sys.stdout.flush()
+        raise
     sys.stdout.flush()  # now, as Python's end would print a failure in its own way
     return status
 
