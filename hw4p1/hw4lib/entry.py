@@ -21,8 +21,7 @@ def guarded(
     """
     mend_streams()
     try:
-        action()
-        sys.stdout.flush()  # now, as Python's end would print a failure in its own way
+        carry_out(action)
         return 0
     except (UserError, FileNotFoundError) as error:
         return fail(program, f"error: {error}", 2)
@@ -44,6 +43,16 @@ def guarded(
         return fail(program, f"error: too little memory; {smaller}", 1)
     finally:
         give_up_output()
+
+
+def carry_out(action: Callable[[], None]) -> None:
+    """Carry out an action; then all that it printed is out, also what argparse prints for -h."""
+    try:
+        action()
+    except SystemExit:  # argparse's
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()  # now, as Python's end would print a failure in its own way
 
 
 def fail(program: str, what: str, status: int) -> int:

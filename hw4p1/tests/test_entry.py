@@ -75,8 +75,11 @@ def test_a_reader_may_leave_early(flush):
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
-@pytest.mark.parametrize("flush", [False, True])
-def test_a_full_disk_is_told_in_one_line(flush):
-    done = run(f"lambda: print('a', flush={flush})", "{} > /dev/full")
+@pytest.mark.parametrize("action", [
+    "lambda: print('a')", "lambda: print('a', flush=True)",
+    "lambda: (print('a'), __import__('sys').exit(0))",  # as argparse does after -h
+])
+def test_a_full_disk_is_told_in_one_line(action):
+    done = run(action, "{} > /dev/full")
     assert done.returncode == 1
     assert done.stderr == "p.py: error: [Errno 28] No space left on device\n"

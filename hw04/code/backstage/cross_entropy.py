@@ -9,10 +9,10 @@ from torch.nn import functional as F
 from backstage.products import product, weight_gradient
 
 CHUNK = 1 << 22  # logits at a time in training, if V is not huge: 16 MB in float32
-EVALUATION_CHUNK = CHUNK // 8  # in evaluation, of so many
-EVALUATION_ROWS_AT_ONCE = 512
-UNDERFLOW = 1e-30  # probabilities below have fewer digits than a float32 else has
-GPU_FACTOR = 16  # so many times that on a GPU, which small tensors leave idle
+EVALUATION_CHUNK = CHUNK // 8  # logits at a time in evaluation,
+EVALUATION_ROWS_AT_ONCE = 512  # of so many rows
+GPU_FACTOR = 16  # so many times these on a GPU, which small tensors leave idle
+UNDERFLOW = 1e-30  # smaller probabilities come close to where float32 loses digits
 
 
 def chunk_size(logits: int, x: Tensor) -> int:
