@@ -32,7 +32,7 @@ help:
 	@touch $@
 
 .venv/program: .venv/made requirements.txt
-	@echo "== installing PyTorch, NumPy and tqdm into .venv (once; minutes on a slow line)"
+	@echo "== installing PyTorch, NumPy, tqdm and safetensors into .venv (once; minutes on a slow line)"
 	@$(PIP) -r requirements.txt
 	@touch $@
 
