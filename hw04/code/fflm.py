@@ -22,7 +22,13 @@ import lstlm
 import torch
 from backstage.bookkeeping import Untrained
 from backstage.bpe import WordPieces
-from backstage.checkpoint import Loaded, check_facts, check_words
+from backstage.checkpoint import (
+    Loaded,
+    check_facts,
+    check_numbers,
+    check_words,
+    instead_of,
+)
 from backstage.corpora import BOS
 from backstage.cross_entropy import linear_cross_entropy
 from backstage.defaults import DEFAULT_MODEL, describe_training
@@ -54,6 +60,7 @@ class FFLM(nn.Module):
 
     KIND = "fflm"  # of its checkpoints
     bidirectional = False  # it looks back only, so stories may be computed in segments
+    attention = None
 
     def __init__(self, vectors: Tensor, K: int, H: int, N: int):
         super().__init__()
@@ -149,6 +156,7 @@ def built(content: dict) -> Loaded:
     words = content["words"]
     weights = content["weights"]
     check_sizes(config, weights)
+    check_numbers(weights)
     bpe = WordPieces(content["pieces"]) if content["pieces"] else None
     check_facts(content["facts"])
     check_words(words, bpe)
@@ -165,17 +173,21 @@ def check_sizes(config: Config, weights: dict[str, Tensor]) -> None:
     V, EDim = weights["embedding.weight"].shape
     K, H, N = config.K, config.H, config.N
     whole_numbers = all(type(size) is int and size > 0 for size in (K, H, N, EDim))
-    shapes = [tuple(x.shape) for name, x in weights.items() if name.endswith("weight")]
-    if not whole_numbers or len(shapes) != H + 2:  # before lists of these sizes are made
+    layers = sum(name.endswith("weight") for name in weights)
+    if not whole_numbers or layers != H + 2:  # before that many are made
         raise ValueError("its layers do not match its weights")
-    if shapes != [(V, EDim), (N, K * EDim), *[(N, N)] * (H - 1), (V, N)]:
+    with torch.device("meta"):  # tensors there have a shape and no numbers
+        model = FFLM(torch.empty(V, EDim), K, H, N)
+    shapes = {name: x.shape for name, x in model.state_dict().items()}
+    if {name: x.shape for name, x in weights.items()} != shapes:
         raise ValueError("its weights do not match its sizes")
 
 
 def load_model(args: argparse.Namespace) -> Loaded:
     """Read the checkpoint `-model`. Raises UserError if it is none of ours or damaged."""
     missing = "no such model; train one with -train, or name one with -model"
-    loaded = built(read_sealed(args.model, FFLM.KIND, missing, built))
+    content = read_sealed(args.model, FFLM.KIND, missing, built, instead_of(args.model))
+    loaded = built(content)
     loaded.model.to(choose_device(args.device))
     return loaded
 

@@ -31,11 +31,12 @@ from pathlib import Path
 
 try:
     import numpy as np
+    import safetensors  # noqa: F401 - as tqdm, imported here for the error message below
     import torch
     from torch import Tensor, nn
     from torch.nn import functional as F
     from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
-    from tqdm import tqdm  # noqa: F401 - imported here for the error message below
+    from tqdm import tqdm  # noqa: F401
 except KeyboardInterrupt:  # Ctrl-C in the second that this takes
     raise SystemExit(130) from None
 except ModuleNotFoundError as missing:

@@ -76,7 +76,7 @@ def ship(trained: Path, place: Path) -> None:
     Tied matrices, one tensor here, stay one there.
     """
     content = unseal(trained.read_bytes())
-    smaller = {}
+    smaller = {}  # by where a tensor is in memory
     for x in content["weights"].values():
         smaller[x.data_ptr()] = x.half() if x.is_floating_point() else x
     content["weights"] = {name: smaller[x.data_ptr()] for name, x in content["weights"].items()}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import lstlm
 import torch
+from backstage.sealed import unseal
 from lstlm import LSTMLM
 
 SAMPLE = Path(lstlm.__file__).parents[1] / "data" / "sample"  # the embedded stories
@@ -22,6 +23,11 @@ ALL_KINDS = {
     **KINDS, "bidirectional": {"bidirectional": True},
     "tied-bidirectional-gru": {"bidirectional": True, "tie": True, "cell": "gru"},
 }
+
+
+def content_of(path: str | Path) -> dict:
+    """What a checkpoint or a state file holds."""
+    return unseal(Path(path).read_bytes())
 
 
 def make_stories(lengths: list[int], V: int, seed: int = 0) -> list[list[int]]:

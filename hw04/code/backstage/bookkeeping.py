@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from backstage.bpe import WordPieces
 from backstage.checkpoint import save_model
-from backstage.files import side_file, to_json
+from backstage.files import digest_if_there, side_file, to_json
 from backstage.measures import draw_curve, safe_exp
 from backstage.processes import rank_and_world_size, sum_over_processes
 
@@ -36,10 +36,11 @@ class Bookkeeping:
     # What changes, and so is what a state file holds beside weights, moments and the random state.
     # `done` minibatches of this epoch, `seen` tokens in all; `nats` of `tokens` in so many
     # `seconds` since the last report, and all seconds `before` that; the size of the log; skipped
-    # steps.
+    # steps; the segments (`part`) that are done of a minibatch that is not; the step of the last
+    # report.
     NUMBERS = (
         "epoch", "done", "step", "seen", "nats", "tokens", "seconds", "before", "best",
-        "best_epoch", "records", "logged", "skipped", "in_a_row",
+        "best_epoch", "records", "logged", "skipped", "in_a_row", "part", "reported",
     )
 
     def __init__(
@@ -53,11 +54,13 @@ class Bookkeeping:
         self.first = rank_and_world_size()[0] == 0  # of the processes; it alone writes files
         self.epoch = 1
         self.done = self.step = self.seen = self.tokens = 0
-        self.nats = self.seconds = self.before = 0.0
+        self.part = self.reported = 0
+        self.nats = self.seconds = self.before = self.step_nats = 0.0
         self.best = math.inf
         self.best_epoch = self.logged = self.skipped = self.in_a_row = 0
         self.records: list[dict] = []
         self.failed: dict[Path, OSError] = {}  # files that could not be written when last tried
+        self.model_digest = digest_if_there(args.model)  # of the file that is in its place
         self.clock = time.perf_counter()
         self.log = side_file(args.model, ".log.jsonl")
 
@@ -95,6 +98,7 @@ class Bookkeeping:
         self.before += self.seconds
         self.nats = self.seconds = 0.0
         self.tokens = 0
+        self.reported = self.step
 
     def valid_loss(self) -> float:
         """The loss on the valid stories, with the work shared by the processes."""
@@ -107,12 +111,14 @@ class Bookkeeping:
 
     def save_best(self, valid: float) -> bool:
         """Save the model as the best one so far; whether that was possible."""
-        facts = {**self.facts, "epoch": self.epoch, "step": self.step, "valid_nats": valid}
+        when = {"epoch": self.epoch, "step": self.step, "valid_nats": valid, "finished": False}
+        facts = {**self.facts, **when}
         saved = False
         with self.surviving(self.args.model):
             if self.first:
                 model = self.args.model
                 save_model(model, self.bare_model, self.config, self.words, facts, self.bpe)
+                self.model_digest = digest_if_there(model)
             saved = True
         self.best_epoch = self.epoch  # saved or not, it is no time to stop
         saved = not any(sum_over_processes(not saved))  # all know what the first could not do

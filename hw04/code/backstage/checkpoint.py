@@ -1,6 +1,5 @@
 """Checkpoints: a model with all that is needed to use it, and how it was trained, in one file."""
 
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,8 +14,10 @@ from backstage.corpora import SPECIAL
 from backstage.dropped_rnn import CELLS
 from backstage.errors import UserError
 from backstage.files import atomic_write, side_file
-from backstage.sealed import VERSION, on_cpu, read_newest, seal
+from backstage.sealed import VERSION, read_sealed, seal, unseal
 from backstage.words import printable
+
+HALVES = (torch.float16, torch.bfloat16)  # in which weights may be stored too
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,10 @@ class Loaded(NamedTuple):
 def save_model(
     path: Path, model: nn.Module, config, words: list[str], facts: dict, bpe: WordPieces | None
 ) -> None:
-    """Write a checkpoint: tensors, numbers and strings only, so that reading it can run no code."""
+    """Write a checkpoint, a safetensors file: tensors, and numbers and strings as JSON."""
     content = {
         "format": model.KIND, "version": VERSION, "config": asdict(config), "words": words,
-        "facts": facts, "pieces": bpe.text if bpe else "", "weights": on_cpu(model.state_dict()),
+        "facts": facts, "pieces": bpe.text if bpe else "", "weights": model.state_dict(),
     }
     atomic_write(path, lambda file: file.write(seal(content)))
 
@@ -93,12 +94,10 @@ def load_checkpoint(
     if side_file(path, ".state.pt").exists():
         how = "go on with it: -train, its flags, and -resume"
         missing = f"no model yet, but a stopped run; {how}"
-    content, note = read_newest(
-        path, side_file(path, ".prev.pt"), model_class.KIND, missing,
-        lambda content: check_checkpoint(content, model_class),
+    content = read_sealed(
+        path, model_class.KIND, missing, lambda content: check_checkpoint(content, model_class),
+        instead_of(path),
     )
-    if note:
-        print(note, file=sys.stderr)
     config = Config(**content["config"])
     for name, value in (asked or {}).items():
         if value != getattr(config, name):
@@ -111,6 +110,29 @@ def load_checkpoint(
     token2idx = {word: i for i, word in enumerate(words)}
     bpe = WordPieces(content["pieces"]) if config.tokenizer == "bpe" else None
     return Loaded(model.eval(), config, words, token2idx, content["facts"], bpe)
+
+
+def instead_of(model: Path) -> str:
+    """What a person can do whose model is damaged."""
+    earlier = side_file(model, ".prev.pt")
+    if earlier.exists():
+        return f"the model before it is {earlier}; name that with -model, or train again"
+    return "name another with -model, or train again"
+
+
+def is_finished(model: Path) -> bool:
+    """Whether a model is not one that a training saved which has not come to its end."""
+    try:
+        return unseal(model.read_bytes())["facts"].get("finished", True) is not False
+    except Exception:  # damaged, or none of ours
+        return True
+
+
+def mark_finished(model: Path) -> None:
+    """Have a model say that its training has come to its end."""
+    content = unseal(model.read_bytes())
+    content["facts"]["finished"] = True
+    atomic_write(model, lambda file: file.write(seal(content)))
 
 
 def check_checkpoint(content: dict, model_class) -> None:
@@ -162,6 +184,14 @@ def check_weights(weights: dict[str, Tensor], config: Config, V: int, model_clas
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if {name: tensor.shape for name, tensor in weights.items()} != shapes:
         raise ValueError("its weights do not match its sizes")
-    bad = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
-    if bad:
-        raise ValueError(f"{bad[0]} is not all finite numbers")
+    check_numbers(weights)
+
+
+def check_numbers(weights: dict[str, Tensor]) -> None:
+    """Weights are finite floating-point numbers; `learned` is a mask."""
+    for name, tensor in weights.items():
+        kinds = (torch.bool,) if name == "learned" else (torch.float32, *HALVES)
+        if tensor.dtype not in kinds:
+            raise ValueError(f"{name} is of type {tensor.dtype}")
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} is not all finite numbers")

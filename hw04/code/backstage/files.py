@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -22,8 +23,9 @@ def atomic_write(
     good. With `keep` what was there before stays under that name.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:  # made anew: never a link to a file of somebody's
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -66,6 +68,15 @@ def side_file(model: Path, ending: str) -> Path:
     return model.parent / (model.name.removesuffix(".pt") + ending)
 
 
+def follow_link(model: Path) -> Path:
+    """Where a model is in truth, if its path is a link, which is to stay one."""
+    if not model.is_symlink():
+        return model
+    target = Path(os.path.realpath(model))
+    print(f"note: {model} is a link; the model and its side files are at {target}", file=sys.stderr)
+    return target
+
+
 def lock_file(model: Path) -> Path:
     """The hidden file beside the model by which lock.py keeps other processes off."""
     return model.parent / f".{side_file(model, '.lock').name}"
@@ -73,7 +84,7 @@ def lock_file(model: Path) -> Path:
 
 def check_writable(model: Path) -> None:
     """Raise UserError now, not after hours of training, if the model could not be written."""
-    probe = side_file(model, ".writable")
+    probe = model.with_name(f".{side_file(model, '.probe').name}")
     try:
         model.parent.mkdir(parents=True, exist_ok=True)
         if model.is_dir():
@@ -90,17 +101,33 @@ def check_writable(model: Path) -> None:
 
 def check_paths(model: Path, trace: Path | None, read: list[Path | None]) -> None:
     """Raise UserError if a file that is written is one that is read, or is written twice."""
-    endings = (".log.jsonl", ".loss.png", ".state.pt", ".state.prev.pt")
+    endings = (".prev.pt", ".log.jsonl", ".loss.png", ".state.pt", ".state.prev.pt")
     written = [side_file(model, ending) for ending in endings]
     written += [path for path in (model, lock_file(model), trace) if path]
     if re.search(r"[\0-\x1f\x7f-\x9f]", "".join(map(str, written + read))):
         raise UserError("a path with a control character in it; rename the file")
-    taken = {path.resolve() for path in read if path}
+    taken = {file_identity(path) for path in read if path}
     for path in written:
-        if path.resolve() in taken:
+        if file_identity(path) in taken:
             why = "two flags name it (-model names its side files too); give one another name"
             raise UserError(f"{path}: {why}")
-        taken.add(path.resolve())
+        taken.add(file_identity(path))
+
+
+def file_identity(path: Path) -> tuple:
+    """What two paths have in common that are one file, by way of links, too."""
+    try:
+        about = path.stat()
+    except (OSError, ValueError):
+        return ("not there", os.path.realpath(path))
+    return about.st_dev, about.st_ino
+
+
+def digest_if_there(path: Path) -> str:
+    """The SHA-256 of a file, empty if there is none."""
+    if not path.exists():
+        return ""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def digest(path: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from backstage.device import set_up_memory
 from backstage.errors import UserError
+from backstage.files import follow_link
 from backstage.lock import exclusive
 from backstage.processes import join_processes, rank_of_environment
 from backstage.shell import guarded
@@ -24,6 +25,7 @@ def run_program(
     def run() -> None:
         args = parse(argv)
         training = args.run.__name__ == "train"
+        args.model = follow_link(args.model)
         with contextlib.ExitStack() as stack:
             if training and not rank_of_environment():  # the first of several processes has it
                 stack.enter_context(exclusive(args.model, "give another path with -model"))

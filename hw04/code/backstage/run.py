@@ -1,11 +1,8 @@
-"""One training: the order of its minibatches, what comes between them, its start and its end."""
+"""One training: the order of its minibatches, their segments, and what comes between them."""
 
 import contextlib
 import math
-import shutil
-import signal
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 
@@ -14,24 +11,19 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from backstage.bookkeeping import Bookkeeping, Untrained
-from backstage.errors import Stopped, UserError
-from backstage.files import atomic_write, side_file
-from backstage.measures import safe_exp
+from backstage.bookkeeping import Untrained
+from backstage.errors import UserError
 from backstage.minibatches import hide_rare, prefetch, segments, shuffled_batches
 from backstage.optimizer import learning_rate, make_optimizer
 from backstage.processes import rank_and_world_size, sum_over_processes
-from backstage.run_state import resume, state_of
-from backstage.sealed import seal
-from backstage.signals import StopSignal
+from backstage.run_state import carried_state, resume
+from backstage.saving import Saving
 from backstage.state import State
 
-SAVE_STEPS = 500  # a run that is killed loses no more work than that,
-SAVE_SECONDS = 300  # nor than that
 SKIPS = 5  # steps in a row without a finite loss and gradient end a training
 
 
-class Run(Bookkeeping):
+class Run(Saving):
     """One training of a model on `stories`, with looks at its loss on the `valid` ones.
 
         with run:
@@ -52,10 +44,7 @@ class Run(Bookkeeping):
         if rank_and_world_size()[1] > 1:
             self.model = DistributedDataParallel(self.bare_model)
         self.optimizer = make_optimizer(self.bare_model, args)
-        self.saved = time.perf_counter()
-        self.signal = StopSignal()
-        self.state_file = side_file(args.model, ".state.pt")
-        self.state_before = side_file(args.model, ".state.prev.pt")
+        self.last_of_epoch = -(-len(stories) // args.B)  # minibatches
         self.counts = torch.bincount(
             torch.tensor([token for story in stories for token in story[1:]]),
             minlength=len(self.words),
@@ -64,16 +53,8 @@ class Run(Bookkeeping):
             self.start()
 
     def start(self) -> None:
-        """What is done once: keep an earlier model, replace no unfinished run, begin the log."""
-        left = [str(path) for path in (self.state_file, self.state_before) if path.exists()]
-        if left:
-            how = f"go on with it with -resume, or delete {' and '.join(left)}"
-            raise UserError(f"{left[0]}: an unfinished run; {how}")
-        self.check_room()
-        if self.first and self.args.model.exists():
-            kept = side_file(self.args.model, ".prev.pt")
-            atomic_write(kept, lambda file: file.write(self.args.model.read_bytes()))
-            print(f"the model that is in {self.args.model} is kept in {kept}")
+        """What is done once: look at what is there, begin the log, set the bias."""
+        self.check_files()
         self.begin_log()
         # The bias says how frequent each word is, so that training need not begin with that.
         share = (self.counts + 0.5) / (self.counts + 0.5).sum()
@@ -91,23 +72,10 @@ class Run(Bookkeeping):
             f"{parameters:,} parameters on {self.bare_model.output.weight.device} in {precision}"
         )
 
-    def check_room(self) -> None:
-        """Raise UserError if the disk has too little room for the checkpoints."""
-        # The state has three numbers for each parameter; it is there twice, and once more while it
-        # is written.
-        need = 44 * sum(p.numel() for p in self.bare_model.parameters())
-        folder = self.args.model.resolve().parent
-        free = shutil.disk_usage(folder).free
-        if free < need:
-            raise UserError(
-                f"{folder}: {free / 1e6:,.0f} MB free, but the checkpoints of this run need "
-                f"{need / 1e6:,.0f} MB; make room, or name another place with -model"
-            )
-
     def __enter__(self) -> "Run":
         if self.args.resume:
             resume(self)
-        self.steps = self.args.E * -(-len(self.stories) // self.args.B)
+        self.steps = self.args.E * self.last_of_epoch
         slow = {} if sys.stderr.isatty() else {"mininterval": 60}
         total = self.args.E * sum(len(story) - 1 for story in self.stories)
         self.bar = tqdm(
@@ -130,11 +98,17 @@ class Run(Bookkeeping):
         the next (None if it has but one), and the segment's share of its tokens. Ends early after
         `-patience` epochs without a better valid loss.
         """
+        if any(sum_over_processes(self.lost_model)):
+            self.best = math.inf
+            self.report()
         while self.epoch <= self.args.E:
+            self.report_if_due()
             for batch, parts in self.minibatches():
                 self.begin_step(parts)
                 yield from self.shares(parts)
                 self.end_step(batch)
+                self.save_state_if_due()
+                self.report_if_due()
             self.report()
             patience = self.args.patience
             if patience and self.epoch - self.best_epoch >= patience:
@@ -150,7 +124,6 @@ class Run(Bookkeeping):
         generator = torch.Generator().manual_seed(self.args.seed * 10_007 + self.epoch)
         shown = hide_rare(self.counts, generator)
         batches = shuffled_batches(self.stories, self.args.B, generator)
-        self.last_of_epoch = len(batches)
 
         def build(batch: list[int]) -> tuple[list[int], list[tuple]]:
             stories = [[shown[token] for token in self.stories[number]] for number in batch]
@@ -167,8 +140,8 @@ class Run(Bookkeeping):
         """
         rank, processes = rank_and_world_size()
         device = self.bare_model.output.weight.device
-        state = State() if len(parts) > 1 else None
-        for inputs, targets, lengths in parts:
+        state = self.begin_state(parts)
+        for inputs, targets, lengths in parts[self.part :]:
             mine = slice(rank, None, processes)
             weight = processes
             if rank >= len(inputs):  # none of its stories reaches so far, but it must take part
@@ -180,16 +153,30 @@ class Run(Bookkeeping):
             yield inputs[mine].to(device), targets[mine].to(device), lengths, state, share
             if self.optimizer.refused:
                 return
+            self.part += 1
+            if self.part < len(parts):
+                self.save_state_if_due(state, len(inputs))
+
+    def begin_state(self, parts: list[tuple]) -> State | None:
+        """The state that a minibatch carries: an empty one, or where a stopped run left it."""
+        if not self.part:
+            return State() if len(parts) > 1 else None
+        rank, processes = rank_and_world_size()
+        state = carried_state(self, parts)
+        if rank >= len(parts[self.part - 1][0]):  # none of its stories reached so far
+            return None
+        return state.take(slice(rank, None, processes))
 
     def begin_step(self, parts: list[tuple]) -> None:
         """Before the segments of a minibatch: its learning rate, its tokens."""
-        self.step += 1
+        if not self.part:  # else it was begun by the run that was stopped
+            self.step += 1
+            self.step_nats = 0.0
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.steps, group["peak"], self.args.schedule)
         self.optimizer.refused = False
         self.first_tokens = int(parts[0][2].sum())
         self.step_tokens = sum(int(lengths.sum()) for _, _, lengths in parts)
-        self.step_nats = 0.0
 
     def add(self, loss: Tensor) -> None:
         """Count the loss of a segment, weighed by its share."""
@@ -197,8 +184,10 @@ class Run(Bookkeeping):
         self.step_nats += loss.item() * self.first_tokens / processes
 
     def end_step(self, batch: list[int]) -> None:
-        """After the segments of a minibatch of stories: count, show, report, save."""
-        nats, signals = sum_over_processes(self.step_nats, self.signal.number)
+        """After the segments of a minibatch of stories: count and show."""
+        nats = sum_over_processes(self.step_nats)[0]
+        self.part = 0
+        self.carried = {}
         self.done += 1
         self.seen += self.step_tokens
         if math.isfinite(nats) and not self.optimizer.refused:
@@ -210,9 +199,12 @@ class Run(Bookkeeping):
         loss = nats / self.step_tokens
         self.bar.set_postfix_str(f"epoch {self.epoch}, loss {loss:.3f}", refresh=False)
         self.bar.update(self.step_tokens)
-        if self.step % self.args.valid_every == 0 and self.done < self.last_of_epoch:
+
+    def report_if_due(self) -> None:
+        """Report within an epoch every `-valid_every` steps, if that was not done yet."""
+        due = self.step % self.args.valid_every == 0 and self.reported < self.step
+        if due and not self.part and self.done < self.last_of_epoch:
             self.report()
-        self.save_state_if_due(stop=signals > 0)  # if one came to any of the processes
 
     def skip(self, batch: list[int]) -> None:
         """Count a step that was not done, with these stories; too many in a row are a UserError."""
@@ -229,43 +221,3 @@ class Run(Bookkeeping):
                 f"{numbers} of {self.args.train_corpus}{kept}; give a smaller -lr, or look at the "
                 "stories"
             )
-
-    def save_state_if_due(self, stop: bool) -> None:
-        """Save the state now and then, if all is well, and when a signal came; then stop."""
-        overdue = time.perf_counter() - self.saved > SAVE_SECONDS
-        due = (overdue or self.step % SAVE_STEPS == 0) and not self.in_a_row
-        if not due and not stop:
-            return
-        if self.first:
-            with self.surviving(self.state_file):
-                content = seal(state_of(self))
-                atomic_write(
-                    self.state_file, lambda file: file.write(content), keep=self.state_before
-                )
-        self.saved = time.perf_counter()
-        if stop:
-            sum_over_processes(0)  # none leaves before the file is there
-            error = self.failed.get(self.state_file)
-            if error:
-                raise OSError(f"{self.state_file}: stopped, but not saved ({error.strerror})")
-            raise Stopped(self.signal.number or signal.SIGTERM)
-
-    def finish(self) -> None:
-        """The end of a training that was not stopped: remove its state, tell the best loss."""
-        error = self.failed.get(self.args.model)
-        if error:
-            how = "go on from the last state with -resume"
-            if not self.state_file.exists():
-                how = "train again"
-            why = f"the best model could not be saved ({error.strerror}); make room, and {how}"
-            raise OSError(f"{self.args.model}: {why}")
-        if self.first:
-            self.state_file.unlink(missing_ok=True)
-            self.state_before.unlink(missing_ok=True)
-            if self.best == math.inf:
-                why = "the valid loss was never a number, and nothing was saved; lower it"
-                raise UserError(f"-lr {self.args.lr}: {why}")
-        perplexity = f"perplexity {safe_exp(self.best):.2f}"
-        print(f"best valid loss {self.best:.4f} nats ({perplexity}), model in {self.args.model}")
-        if self.args.sample_note:
-            print(self.args.sample_note)

@@ -1,145 +1,152 @@
-"""Sealed files: what `torch.save` writes, with a digest; a stranger's can be read safely."""
+"""Sealed files: safetensors with JSON and a digest, so that a stranger's can be read safely.
+
+A file holds nested dicts. Their tensors are those of the safetensors file, named by their path as
+in `weights/output.bias`; all else is JSON in its metadata, with a SHA-256 of everything.
+"""
 
 import hashlib
-import io
-import pickletools
-import zipfile
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from backstage.errors import UserError
-from backstage.words import printable
 
-VERSION = 2  # of the format
-# What the pickle of a file of ours names.
-ALLOWED_NAMES = {
-    "torch._utils _rebuild_tensor_v2", "collections OrderedDict", "torch FloatStorage",
-    "torch HalfStorage", "torch BoolStorage", "torch ByteStorage",
-}
-
-
-def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU; two that are one, as tied weights are, stay one."""
-    moved = {x.data_ptr(): x.cpu() for x in tensors.values()}
-    return {name: moved[x.data_ptr()] for name, x in tensors.items()}
+VERSION = 3  # of the format
+KEY = "lstlm"  # the one key of the metadata, as safetensors writes several in any order
+OLD_START = b"PK\3\4"  # of files that torch.save wrote, those of versions 1 and 2
 
 
 def seal(content: dict) -> bytes:
-    """What `torch.save` makes of it, a ZIP archive, with the SHA-256 of its bytes as comment."""
-    file = io.BytesIO()
-    torch.save(content, file)
-    data = file.getvalue()[:-2] + b"\x20\0"  # an archive ends with the size of its comment
-    return data + hashlib.sha256(data).digest()
+    """The bytes of a sealed file: of the same content the same bytes.
+
+    A tensor at several paths, as a tied weight is, is stored once.
+    """
+    found: dict[str, Tensor] = {}
+    rest = without_tensors(content, "", found)
+    tensors: dict[str, Tensor] = {}
+    first: dict[tuple, str] = {}  # where in memory a tensor is -> the path where it was seen first
+    same = {}
+    for path, x in sorted(found.items()):
+        original = first.setdefault((x.data_ptr(), x.shape, x.stride(), x.dtype), path)
+        if original != path and x.numel():
+            same[path] = original
+        else:
+            tensors[path] = x.detach().cpu().contiguous()
+    sealed = {"content": rest, "same": same}
+    sealed["sha256"] = digest_of(sealed, tensors)
+    return save_tensors(tensors, {KEY: json.dumps(sealed, sort_keys=True)})
+
+
+def without_tensors(content: dict, path: str, found: dict[str, Tensor]) -> dict:
+    """A copy of nested dicts without their tensors, which are put into `found` by their paths."""
+    rest = {}
+    for key, value in content.items():
+        if isinstance(value, Tensor):
+            found[f"{path}{key}"] = value
+        elif isinstance(value, dict):
+            rest[str(key)] = without_tensors(value, f"{path}{key}/", found)
+        else:
+            rest[str(key)] = value
+    return rest
+
+
+def digest_of(sealed: dict, tensors: dict[str, Tensor]) -> str:
+    """The SHA-256 of the JSON, and of each tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(json.dumps(sealed, sort_keys=True).encode())
+    for name, x in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(x.dtype), *x.shape]).encode())
+        digest.update(x.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def unseal(data: bytes) -> dict:
     """The content of `seal`. Raises ValueError or the like if the bytes are anything else.
 
-    With `weights_only` a stranger's file runs no code. But it may still be inflated, or call
-    allowed functions such as codecs again and again, until a few bytes are gigabytes: so nothing in
-    it is compressed, and no other call is made than those of `torch.save`.
+    JSON has no code and no references, and safetensors sees to it that tensors are as large as the
+    bytes in the file that are theirs. So nothing takes more memory than the file's size allows.
     """
-    if hashlib.sha256(data[:-32]).digest() != data[-32:] or data[:4] != b"PK\3\4":
+    sealed, digest = read_metadata(data)
+    tensors = load_tensors(data)
+    if digest_of(sealed, tensors) != digest:
         raise ValueError("its bytes are not those that were written")
-    archive = zipfile.ZipFile(io.BytesIO(data))
-    members = archive.infolist()
-    compressed = any(member.compress_type for member in members)
-    if compressed or sum(member.file_size for member in members) > len(data):
-        raise ValueError("it is compressed")
-    for member in members:
-        if member.filename.lower().endswith(".pkl"):
-            check_pickle(archive.read(member))
-    content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    weights = content["weights"].values()
-    if sum(tensor.nbytes for tensor in weights) > 2 * len(data):  # two names, with -tie, for one
-        raise ValueError("more weights than bytes")
+    content = sealed["content"]
+    for path, x in tensors.items():
+        put_tensor(content, path, x)
+    for path, original in sealed["same"].items():
+        put_tensor(content, path, tensors[original])
     return content
 
 
-def check_pickle(data: bytes) -> None:
-    """Raise ValueError if a pickle has more than dicts, lists, numbers, strings, and tensors.
+def read_metadata(data: bytes) -> tuple[dict, str]:
+    """The JSON in the metadata, without the digest, and the digest."""
+    size = int.from_bytes(data[:8], "little")  # of the header, which is JSON
+    if not 0 < size <= len(data) - 8:
+        raise ValueError("not a safetensors file")
+    sealed = json.loads(json.loads(data[8 : 8 + size])["__metadata__"][KEY])
+    return sealed, sealed.pop("sha256")
 
-    A tensor is, as `torch.save` has it, the call _rebuild_tensor_v2(..., OrderedDict()), and there
-    is no other call. It takes four tuples. A million of them, each in the next, would crash Python
-    where they are a key.
-    """
-    before = ["", "", ""]
-    tuples = 0
-    for code, value, _ in pickletools.genops(data):
-        tuples += "TUPLE" in code.name
-        if tuples > 30_000:
-            raise ValueError("more tuples than a file of ours has")
-        unknown = code.name == "GLOBAL" and value not in ALLOWED_NAMES
-        if unknown or code.name in ("BUILD", "NEWOBJ"):
-            raise ValueError("an object that no file of ours has")
-        rebuilds = before[2] == "EMPTY_TUPLE" or before == ["EMPTY_TUPLE", "REDUCE", "TUPLE"]
-        if code.name == "REDUCE" and not rebuilds:
-            raise ValueError("a call that no file of ours has")
-        if code.name not in ("BINPUT", "LONG_BINPUT"):
-            before = [*before[1:], code.name]
+
+def put_tensor(content: dict, path: str, x: Tensor) -> None:
+    """Put a tensor in its place. Raises KeyError or the like if there is none."""
+    *folders, name = path.split("/")
+    for folder in folders:
+        content = content[folder]
+    if name in content:
+        raise ValueError(f"{path} is there twice")
+    content[name] = x
 
 
 def read_sealed(
-    path: Path, kind: str, missing: str, check: Callable[[dict], object] = lambda content: None
+    path: Path, kind: str, missing: str, check: Callable[[dict], object] = lambda content: None,
+    instead: str = "name another with -model, or train again",
 ) -> dict:
     """The content of a file of ours of this kind.
 
-    Raises UserError if it is `missing`, damaged or something else. `check` raises ValueError,
-    KeyError or the like if the content cannot be right.
+    Raises UserError if it is `missing`, damaged or something else; it says what to do `instead`.
+    `check` raises ValueError, KeyError or the like if the content cannot be right.
     """
     if not path.exists():
         raise UserError(f"{path}: {missing}")
     try:
         if not path.is_file():
             raise ValueError("not a regular file")
-        content = unseal(path.read_bytes())
+        data = path.read_bytes()
+        if data.startswith(OLD_START):
+            why = "written by torch.save, as models were before they were safetensors files"
+            raise UserError(f"{path}: {why}; convert it: python hw04/convert.py {path} NEW")
+        content = unseal(data)
         if content["format"] != kind:
             raise ValueError("something else")
-        version = str(content["version"])[:9]
-        if version == str(VERSION):
+        version = content["version"]
+        if type(version) is not int:
+            raise ValueError("something else")
+        if version == VERSION:
             check(content)
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except PermissionError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:
         why = f"no {kind} file, or damaged ({' '.join(str(error).split())[:200]})"
-        raise UserError(f"{path}: {why}; name another with -model, or train again") from None
-    if version != str(VERSION):
-        why = f"format version {version}, this program reads {VERSION}; train again with -train"
-        raise UserError(f"{path}: {why}")
+        raise UserError(f"{path}: {why}; {instead}") from None
+    if version != VERSION:
+        why = f"format version {str(version)[:9]}, this program reads {VERSION}"
+        raise UserError(f"{path}: {why}; train again with -train")
     return content
 
 
-def read_newest(path: Path, previous: Path, kind: str, missing: str, check) -> tuple[dict, str]:
-    """`read_sealed` of `path`, or of the `previous` one if that is bad and this one is there.
-
-    Returns the content and a note that says so, which is empty if all is well.
-    """
-    try:
-        return read_sealed(path, kind, missing, check), ""
-    except UserError as error:
-        if not previous.exists():
-            raise
-        content = read_sealed(previous, kind, missing, check)
-        return content, f"note: {printable(str(error))}; using {previous}, the one before it"
-
-
 def made_alike(content, like) -> bool:
-    """Whether something read is made like `like`: types, keys, plain counts, shapes of tensors.
-
-    These have no gaps: the optimizer writes to as many numbers as there should be, from the first
-    on.
-    """
+    """Whether something read is made like `like`: types, keys, plain counts, shapes of tensors."""
     if type(content) is not type(like):
         return False
     if isinstance(like, dict):
         same_keys = content.keys() == like.keys()
         return same_keys and all(made_alike(content[key], like[key]) for key in like)
     if isinstance(like, Tensor):
-        about = content.shape, content.dtype, content.is_contiguous()
-        return about == (like.shape, like.dtype, True)
+        return (content.shape, content.dtype) == (like.shape, like.dtype)
     return type(like) is not int or 0 <= content < 1 << 53

@@ -67,9 +67,53 @@ class State:
             else:
                 recurrent.append(final[:, rows])
         past = None if self.past is None else self.past[rows]
-        stories = self.stories[rows] if isinstance(rows, slice) else [self.stories[i] for i in rows]
+        stories = self.stories
+        if stories:
+            stories = stories[rows] if isinstance(rows, slice) else [stories[i] for i in rows]
         logits = None if self.logits is None else self.logits[rows]
         return State(recurrent, past, self.position, stories, logits)
+
+
+    def to(self, device: torch.device) -> "State":
+        """The state on a device."""
+        recurrent = []
+        for final in self.recurrent:
+            moved = [x.to(device) for x in final] if isinstance(final, tuple) else final.to(device)
+            recurrent.append(tuple(moved) if isinstance(final, tuple) else moved)
+        past = None if self.past is None else self.past.to(device)
+        return State(recurrent, past, self.position)
+
+    @staticmethod
+    def joined(states: list["State"]) -> "State":
+        """The state of the stories of several states, one after the other."""
+        recurrent = []
+        for finals in zip(*(state.recurrent for state in states), strict=True):
+            if isinstance(finals[0], tuple):
+                recurrent.append(tuple(torch.cat(xs, 1) for xs in zip(*finals, strict=True)))
+            else:
+                recurrent.append(torch.cat(finals, 1))
+        pasts = [state.past for state in states]
+        past = None if pasts[0] is None else torch.cat(pasts)
+        return State(recurrent, past, states[0].position)
+
+    def to_dict(self) -> dict:
+        """What a file is to hold of it, so that `from_dict` gives the same state again."""
+        recurrent = {}
+        for number, final in enumerate(self.recurrent):
+            tensors = final if isinstance(final, tuple) else (final,)
+            recurrent[str(number)] = dict(zip("hc", tensors, strict=False))
+        content = {"recurrent": recurrent, "position": self.position}
+        if self.past is not None:
+            content["past"] = self.past
+        return content
+
+    @staticmethod
+    def from_dict(content: dict) -> "State":
+        """The state that `to_dict` made this of."""
+        recurrent = []
+        for _, tensors in sorted(content["recurrent"].items()):
+            recurrent.append((tensors["h"], tensors["c"]) if "c" in tensors else tensors["h"])
+        return State(recurrent, content.get("past"), content["position"])
 
 
 def detached(final):

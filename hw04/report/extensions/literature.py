@@ -143,11 +143,11 @@ class Averaging:
         super().report()
         self.swap()
 
-    def save_state_if_due(self, stop: bool) -> None:
-        """As the parent's, which is called after each step."""
+    def end_step(self, batch: list[int]) -> None:
+        """As the parent's, then the mean has the new weights in it."""
+        super().end_step(batch)
         weights = [p.detach() for p in self.bare_model.parameters()]
         torch._foreach_lerp_(self.mean, weights, max(1 - DECAY, 1 / self.step))
-        super().save_state_if_due(stop)
 
 
 # ---- The mogrifier ------------------------------------------------------------------------------

@@ -54,8 +54,9 @@ class TimedRun(Run):
     warm_up: int
     is_base: bool
 
-    def save_state_if_due(self, stop: bool) -> None:
-        """Measure instead."""
+    def end_step(self, batch: list[int]) -> None:
+        """As the parent's, then measure."""
+        super().end_step(batch)
         self.tick()
         if self.step == self.warm_up:
             self.warm = self.tokens, self.seconds
@@ -67,6 +68,9 @@ class TimedRun(Run):
         rate = (self.tokens - tokens) / (self.seconds - seconds)
         precision = self.facts["precision"].removeprefix("torch.")
         raise Enough({"tokens_per_s": round(rate, 1), "precision": precision})
+
+    def save_state_if_due(self, *_) -> None:
+        """Not at all."""
 
 
 def measure(plan: Plan, data: Path, build: Path, steps: int) -> dict:

@@ -7,14 +7,13 @@ from collections import Counter
 
 import lstlm
 import pytest
-import torch
 from backstage.bpe import WordPieces
 from backstage.corpora import EOS, read_stories
 from backstage.sealed import seal
 from hypothesis import given
 from hypothesis import strategies as st
 from lstlm import UserError, build_vocab_and_embeddings, tokenize_corpus
-from small import SAMPLE
+from small import SAMPLE, content_of
 
 pytest.importorskip("tokenizers")
 
@@ -112,7 +111,7 @@ def test_the_modes_of_a_model_of_word_pieces(bpe_corpus, bpe_trained, tmp_path, 
 
     trained = bpe_trained.with_name("train.out").read_text()
     assert "vocabulary: 300 pieces and 3 special tokens" in trained
-    saved = torch.load(bpe_trained, weights_only=True)
+    saved = content_of(bpe_trained)
     encoding = WordPieces(saved["pieces"])
     assert saved["config"]["tokenizer"] == "bpe"
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from backstage.corpora import BOS, UNK
 from backstage.sealed import seal
-from small import ONE_THREAD, SMALL
+from small import ONE_THREAD, SMALL, content_of
 from torch.nn import functional as F
 
 PROGRAM = Path(lstlm.__file__)
@@ -71,7 +71,7 @@ def records(done) -> list[dict]:
 
 def read(path: Path) -> dict:
     """The content of a checkpoint."""
-    return torch.load(path, weights_only=True)
+    return content_of(path)
 
 
 # ---- -train -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from argparse import Namespace
 
 import backstage.bookkeeping
 import backstage.run
+import backstage.saving
 import lstlm
 import pytest
 import torch
@@ -15,6 +16,7 @@ from backstage.optimizer import learning_rate, make_optimizer
 from backstage.run import Run
 from backstage.sealed import read_sealed
 from lstlm import BOS, EOS, UNK
+from small import content_of
 from torch import nn
 
 
@@ -161,7 +163,7 @@ def test_it_stops_after_so_many_epochs_without_a_better_loss(
 
 def facts(path) -> dict:
     """What a checkpoint says of its training."""
-    return torch.load(path, weights_only=True)["facts"]
+    return content_of(path)["facts"]
 
 
 def test_the_best_model_is_kept_and_not_the_last(train, monkeypatch, tmp_path):
@@ -208,9 +210,9 @@ def test_a_training_without_a_number_saves_nothing_and_says_so(train, tmp_path, 
 
 def test_the_state_is_saved_when_so_many_seconds_have_passed(train, monkeypatch):
     saved = []
-    monkeypatch.setattr(backstage.run, "state_of", lambda run: saved.append(run.step) or {})
+    monkeypatch.setattr(backstage.saving, "state_of", lambda run: saved.append(run.step) or {})
     for seconds, steps in ((300, []), (-1, [1, 2, 3])):  # 5 stories in batches of 2
-        monkeypatch.setattr(backstage.run, "SAVE_SECONDS", seconds)
+        monkeypatch.setattr(backstage.saving, "SAVE_SECONDS", seconds)
         train("-E", 1)
         assert saved == steps
 
@@ -220,7 +222,7 @@ def test_finetuned_vectors_train_and_are_stored(train, tmp_path):
     glove = torch.tensor([[0.25, 1, 2], [-1, 0.5, 3]])
     for flags, same in (([], True), (["-finetune"], False)):
         assert train("-E", 1, "-embeddings_file", tmp_path / "glove", *flags, edim=()) == 0
-        saved = torch.load(tmp_path / "m.pt", weights_only=True)
+        saved = content_of(tmp_path / "m.pt")
         rows = [saved["words"].index(word) for word in "ab"]
         assert torch.equal(saved["weights"]["embedding.weight"][rows], glove) == same
         assert saved["config"]["finetune"] != same

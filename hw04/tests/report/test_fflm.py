@@ -15,7 +15,7 @@ from backstage.run import Run
 from backstage.sealed import seal
 from backstage.state import State
 from lstlm import collate_stories, compute_loss
-from small import make_stories
+from small import content_of, make_stories
 from torch.nn import functional as F
 
 
@@ -86,7 +86,7 @@ def trained(tmp_path_factory, small_lm):
     own = "-K 3 -N 16 -B 8 -lr 0.01 -E 2"
     flags = ["-train", *small_lm.corpora, "-lstm", small_lm.model, *own.split(), "-model", model]
     assert fflm.main([*map(str, flags)]) == 0
-    saved = torch.load(model, weights_only=True)
+    saved = content_of(model)
     return SimpleNamespace(model=model, saved=saved, flags=flags)
 
 
@@ -122,7 +122,7 @@ def stopped(trained, small_lm, run, monkeypatch, tmp_path):
 
 
 def test_training_with_the_vectors_of_an_lstm_model(trained, small_lm):
-    vectors = torch.load(small_lm.model, weights_only=True)
+    vectors = content_of(small_lm.model)
     saved = trained.saved
     name = "embedding.weight"
     assert torch.equal(saved["weights"][name], vectors["weights"][name])
@@ -152,7 +152,7 @@ def test_evaluation_for_people_names_vocabulary_and_corpus(trained, small_lm, ru
 def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(trained, run, stopped, tmp_path):
     status, _, error = run(fflm, *stopped, "-resume")
     assert status == 0, error
-    again = torch.load(tmp_path / "again.pt", weights_only=True)["weights"]
+    again = content_of(tmp_path / "again.pt")["weights"]
     assert all(torch.equal(again[name], x) for name, x in trained.saved["weights"].items())
 
 

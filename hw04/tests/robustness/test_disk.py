@@ -14,12 +14,22 @@ import backstage.bookkeeping
 import backstage.checkpoint
 import backstage.files
 import backstage.run
+import backstage.saving
 import lstlm
 import pytest
 import torch
-from stopping import check_equal, equal_weights, flags, read_log, read_weights, stop_at
+from small import content_of
+from stopping import (
+    before_steps,
+    check_equal,
+    equal_weights,
+    flags,
+    read_log,
+    read_weights,
+    stop_at,
+)
 
-ROOM = 5000  # bytes: for the log, but not for a checkpoint
+ROOM = 3000  # bytes: for the log, but not for a checkpoint
 
 
 def full(*_args, **_more):
@@ -73,8 +83,8 @@ def test_a_full_disk_in_the_middle_is_survived(folder, monkeypatch, capsys):
             full()
         write(path, *args, **more)
 
-    monkeypatch.setattr(backstage.run, "SAVE_STEPS", 2)
-    monkeypatch.setattr(backstage.run, "atomic_write", failing)
+    monkeypatch.setattr(backstage.saving, "SAVE_STEPS", 2)
+    monkeypatch.setattr(backstage.saving, "atomic_write", failing)
     monkeypatch.setattr(backstage.checkpoint, "atomic_write", failing)
     assert lstlm.main(flags(folder, "full")) == 0
     assert capsys.readouterr().err.count("No space left on device") == 2
@@ -82,7 +92,7 @@ def test_a_full_disk_in_the_middle_is_survived(folder, monkeypatch, capsys):
 
 
 def test_a_state_that_cannot_be_saved_when_a_signal_comes_is_told(folder, monkeypatch, capsys):
-    monkeypatch.setattr(backstage.run, "atomic_write", full)
+    monkeypatch.setattr(backstage.saving, "atomic_write", full)
     stop_at(monkeypatch, 5)
     assert lstlm.main(flags(folder, "m")) == 1
     told = capsys.readouterr().err
@@ -129,7 +139,7 @@ DAMAGES = {
 
 def test_a_bad_state_is_told_and_the_one_before_is_used(folder, monkeypatch, capsys):
     assert lstlm.main(flags(folder, "whole")) == 0
-    monkeypatch.setattr(backstage.run, "SAVE_STEPS", 3)
+    monkeypatch.setattr(backstage.saving, "SAVE_STEPS", 3)
     for name, damage in DAMAGES.items():
         with monkeypatch.context() as patch:
             stop_at(patch, 8)
@@ -147,16 +157,74 @@ def test_a_bad_state_is_told_and_the_one_before_is_used(folder, monkeypatch, cap
         check_equal(folder, name)
 
 
-def test_a_bad_model_is_told_and_the_one_before_is_used(folder, capsys):
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
+def test_a_bad_model_is_an_error_that_names_the_one_before_it(folder, capsys, damage):
+    """Another training's model must not answer in its place."""
     assert lstlm.main(flags(folder, "m")) == 0
-    assert lstlm.main(flags(folder, "m")) == 0
-    (folder / "m.pt").write_bytes((folder / "m.pt").read_bytes()[:-1])
     use = ["-use", "-model", str(folder / "m.pt"), "-text", "a", "-greedy"]
-    assert lstlm.main(use) == 0
-    assert "m.prev.pt, the one before" in capsys.readouterr().err
-    (folder / "m.prev.pt").write_bytes(b"")
+    whole = (folder / "m.pt").read_bytes()
+    (folder / "m.pt").write_bytes(DAMAGES[damage](whole))
+    capsys.readouterr()
     assert lstlm.main(use) == 2
-    assert "damaged" in capsys.readouterr().err
+    assert "damaged" in (alone := capsys.readouterr().err)
+    assert "m.prev.pt" not in alone
+    (folder / "m.prev.pt").write_bytes(whole)
+    assert lstlm.main(use) == 2
+    told = capsys.readouterr()
+    assert f"the model before it is {folder / 'm.prev.pt'}" in told.err
+    assert len(told.err.splitlines()) == 1
+    assert not told.out
+
+
+def kill_at(monkeypatch, folder, step: int) -> None:
+    """A training of `m` that is killed before that step."""
+
+    def kill(number: int) -> None:
+        if number == step:
+            raise SystemError  # nothing of ours runs after a kill -9
+
+    with monkeypatch.context() as patch:
+        before_steps(patch, kill)
+        with pytest.raises(SystemError):
+            lstlm.main(flags(folder, "m"))
+
+
+def test_a_finished_model_outlives_runs_that_are_killed_before_their_first_state(
+    folder, monkeypatch, capsys
+):
+    assert lstlm.main(flags(folder, "m")) == 0
+    good = (folder / "m.pt").read_bytes()
+    for _ in range(3):
+        kill_at(monkeypatch, folder, 6)
+        assert (folder / "m.pt").read_bytes() != good
+        assert (folder / "m.prev.pt").read_bytes() == good
+    assert "is of a run that was killed" in capsys.readouterr().out
+    assert lstlm.main(flags(folder, "m")) == 0
+    assert (folder / "m.pt").read_bytes() == good  # the same command, the same bytes
+    assert (folder / "m.prev.pt").read_bytes() == good
+    assert lstlm.main([*flags(folder, "m"), "-seed", "1"]) == 0
+    assert (folder / "m.prev.pt").read_bytes() == good
+
+
+def test_a_killed_runs_model_is_kept_where_nothing_better_is(folder, monkeypatch):
+    kill_at(monkeypatch, folder, 6)
+    first = (folder / "m.pt").read_bytes()
+    assert lstlm.main([*flags(folder, "m"), "-seed", "1"]) == 0
+    assert (folder / "m.prev.pt").read_bytes() == first
+
+
+def test_a_model_that_goes_while_it_is_trained_is_told_at_the_end(folder, monkeypatch, capsys):
+    def remove(number: int) -> None:
+        if number == 12:
+            (folder / "m.pt").unlink()
+
+    before_steps(monkeypatch, remove)
+    losses = itertools.count(1)  # each is worse, so that only the first model is saved
+    monkeypatch.setattr(lstlm, "compute_loss", lambda *_: float(next(losses)))
+    assert lstlm.main(flags(folder, "m")) == 1
+    told = capsys.readouterr()
+    assert "removed or replaced it while the training ran" in told.err
+    assert "best valid loss" not in told.out
 
 
 def test_leftovers_of_killed_processes_are_removed_and_those_of_others_stay(folder):
@@ -260,7 +328,7 @@ def test_a_refused_segment_updates_nothing_and_the_rest_is_left_out(
 def test_too_many_skipped_steps_end_the_training_with_the_last_good_state(
     folder, monkeypatch, capsys
 ):
-    monkeypatch.setattr(backstage.run, "SAVE_STEPS", 2)
+    monkeypatch.setattr(backstage.saving, "SAVE_STEPS", 2)
     break_losses(monkeypatch, "loss", range(6, 1000))
     assert lstlm.main([*flags(folder, "m"), "-bptt", "500"]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
@@ -269,7 +337,7 @@ def test_too_many_skipped_steps_end_the_training_with_the_last_good_state(
     numbers = [int(n) for n in error.split("stories ")[1].split(" of ")[0].split(", ")]
     assert len(set(numbers)) == 4
     assert set(numbers) <= set(range(1, 17))
-    state = torch.load(folder / "m.state.pt", weights_only=True)
+    state = content_of(folder / "m.state.pt")
     assert state["numbers"]["step"] == 4
     assert all(tensor.isfinite().all() for tensor in state["weights"].values())
 

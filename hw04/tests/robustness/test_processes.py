@@ -19,6 +19,7 @@ import backstage.bookkeeping
 import lstlm
 import pytest
 import torch
+from small import content_of
 from stopping import check_equal, read_log, read_weights
 
 # The last minibatch of 4 has 3 stories; segments of 5 leave some processes without.
@@ -101,7 +102,7 @@ def test_a_signal_to_one_of_two_stops_both_with_the_state_saved(folder, command)
     _, err = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "stopped and saved" in err
-    state = torch.load(folder / "m.state.pt", weights_only=True)
+    state = content_of(folder / "m.state.pt")
     assert state["numbers"]["step"] > 3
 
 
@@ -182,6 +183,23 @@ def test_killed_and_resumed_in_two_processes(launch, folder, command):
     assert status[0] == -signal.SIGKILL
     assert launch([*command("m"), "-resume"], output, processes=2) == [0, 0]
     assert "going on after step 4" in (folder / "output.0").read_text()
+    check_equal(folder, "m")
+
+
+@pytest.mark.parametrize("kill", [2, 9, pytest.param(5, marks=pytest.mark.thorough)])
+def test_killed_between_segments_and_resumed_in_two_processes(launch, folder, command, kill):
+    """The state has what the stories of both processes carry from segment to segment."""
+    output = folder / "output"
+    often = {"processes": 2, "save_seconds": 0}  # a state after each segment
+    argv = [*command("m"), "-bptt", "2"]
+    assert launch([*command("whole"), "-bptt", "2"], output, processes=2) == [0, 0]
+    status = launch(argv, output, fatal=["keep", "after", kill], **often)
+    assert status[0] == -signal.SIGKILL
+    state = content_of(folder / "m.state.prev.pt")
+    assert state["numbers"]["part"] > 0
+    (folder / "m.state.prev.pt").rename(folder / "m.state.pt")
+    assert launch([*argv, "-resume"], output, processes=2) == [0, 0]
+    assert "segments into the next" in (folder / "output.0").read_text()
     check_equal(folder, "m")
 
 

@@ -5,6 +5,7 @@ To the bit: its weights, its log, the lines that it prints and the text that it 
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import signal
@@ -18,12 +19,23 @@ import backstage.bookkeeping
 import backstage.defaults
 import backstage.program
 import backstage.run
+import backstage.saving
 import lstlm
 import pytest
 import torch
 from backstage.errors import UserError
-from backstage.sealed import seal, unseal
-from stopping import STEPS, before_steps, check_equal, flags, read_log, stop_at
+from backstage.sealed import seal
+from small import content_of
+from stopping import (
+    STEPS,
+    before_steps,
+    check_equal,
+    equal_weights,
+    flags,
+    read_log,
+    read_weights,
+    stop_at,
+)
 
 
 @pytest.fixture
@@ -94,7 +106,7 @@ def test_a_training_like_the_demo_is_stopped_and_resumed(folder, monkeypatch, nu
         before_steps(patch, lambda step: step == 4 and signal.raise_signal(number))
         assert lstlm.main([*command, part]) == 128 + number
     assert read_log(folder / "part.pt")[-1]["epoch"] == 1
-    assert unseal((folder / "part.state.pt").read_bytes())["numbers"]["step"] == 4
+    assert content_of(folder / "part.state.pt")["numbers"]["step"] == 4
     assert lstlm.main([*command, part, "-resume"]) == 0
     check_equal(folder, "part")
 
@@ -131,7 +143,7 @@ def test_a_run_that_ends_early_does_so_resumed(folder, monkeypatch, capsys, epoc
 
 def test_killed_between_saves_and_resumed(folder, monkeypatch, whole):
     """What a killed run did after its last save is done again, its log lines too."""
-    monkeypatch.setattr(backstage.run, "SAVE_STEPS", 5)
+    monkeypatch.setattr(backstage.saving, "SAVE_STEPS", 5)
 
     def kill(number: int) -> None:
         if number == 10:
@@ -201,7 +213,7 @@ def test_a_second_ctrl_c_stops_at_once_and_loses_nothing_that_was_saved(
     folder, monkeypatch, capsys, whole, when
 ):
     """It comes within the step, or while the state is saved."""
-    monkeypatch.setattr(backstage.run, "SAVE_STEPS", 4)
+    monkeypatch.setattr(backstage.saving, "SAVE_STEPS", 4)
     fsync = os.fsync
 
     def press_after(file: int) -> None:
@@ -231,7 +243,7 @@ def test_a_second_ctrl_c_stops_at_once_and_loses_nothing_that_was_saved(
 
 def test_a_second_ctrl_c_in_the_gradient_step_stops_at_once(folder, monkeypatch, capsys, whole):
     """There the generator of segments is suspended: its thread ends, and the handlers come back."""
-    monkeypatch.setattr(backstage.run, "SAVE_STEPS", 4)
+    monkeypatch.setattr(backstage.saving, "SAVE_STEPS", 4)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     threads = threading.active_count()
     steps = 0
@@ -328,6 +340,126 @@ def test_a_process_that_gets_a_signal_when_nobody_reads_what_it_says(folder):
     assert (folder / "alone.state.pt").exists()
 
 
+# ---- Within a minibatch -------------------------------------------------------------------------
+
+
+def segments_of(monkeypatch, action) -> None:
+    """Call `action` with the number of each segment before it: 1, 2, ... from now on."""
+    numbers = itertools.count(1)
+    loss = lstlm.LSTMLM.loss
+
+    def counted(model, *args):
+        if model.training:
+            action(next(numbers))
+        return loss(model, *args)
+
+    monkeypatch.setattr(lstlm.LSTMLM, "loss", counted)
+
+
+LONG = ["-E", "1", "-bptt", "2", "-B", "2", "-valid_every", "1000"]
+CELLS = [
+    "-a additive", "-a dot -tie", "-cell gru -positions", "-cell rnn -a bilinear",
+    "-bidirectional -dropout 0.2",
+]
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_stopped_after_each_segment_and_resumed(folder, monkeypatch, capsys, kind):
+    """A story of many segments is one step, which no stop waits for the end of."""
+    (folder / "corpus").write_text("a b c d e f g h i j k l m n o p q r s t u v w\na b c d e\n" * 2)
+    corpus = str(folder / "corpus")
+    small = ["-train", "-train_corpus", corpus, "-valid_corpus", corpus, "-H", "2", "-N", "4"]
+    command = [*small, "-EDim", "4", *LONG, *kind.split(), "-model"]
+    count = 0
+
+    def note(number: int) -> None:
+        nonlocal count
+        count = number
+
+    with monkeypatch.context() as patch:
+        segments_of(patch, note)
+        assert lstlm.main([*command, str(folder / "whole.pt")]) == 0
+    assert count > 12
+    for stop in range(1, count, 3):
+        name = f"stopped{stop}"
+
+        def press(number: int, stop=stop) -> None:
+            if number == stop:
+                signal.raise_signal(signal.SIGTERM)
+
+        with monkeypatch.context() as patch:
+            segments_of(patch, press)
+            assert lstlm.main([*command, str(folder / f"{name}.pt")]) == 143
+        assert content_of(folder / f"{name}.state.pt")["numbers"]["part"] in (stop, stop - 12)
+        capsys.readouterr()
+        assert lstlm.main([*command, str(folder / f"{name}.pt"), "-resume"]) == 0
+        assert "segments into the next" in capsys.readouterr().out
+        check_equal(folder, name)
+
+
+def test_the_state_is_saved_between_segments_when_its_time_has_come(folder, monkeypatch):
+    monkeypatch.setattr(backstage.saving, "SAVE_SECONDS", 0)
+    (folder / "corpus").write_text("a b c d e f g h i j k l m n o p q r s t u v w\n")
+    states = []
+
+    def look(_number: int) -> None:
+        path = folder / "m.state.pt"
+        states.append(content_of(path)["numbers"]["part"] if path.exists() else None)
+
+    segments_of(monkeypatch, look)
+    assert lstlm.main([*flags(folder, "m"), *LONG]) == 0
+    assert states == [None, *range(1, 12)]
+
+
+def test_a_stop_does_not_wait_for_the_valid_loss(folder, monkeypatch, capsys, whole):
+    for evaluation in (1, 2, 4, 6):  # of steps 3, 4 (the end of an epoch), 8 and 12
+        name = f"m{evaluation}"
+        numbers = itertools.count(1)
+        compute_loss = lstlm.compute_loss
+
+        def stopped(*args, numbers=numbers, evaluation=evaluation, compute_loss=compute_loss):
+            if next(numbers) == evaluation:
+                signal.raise_signal(signal.SIGTERM)
+                raise AssertionError("the signal should have ended it")
+            return compute_loss(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(lstlm, "compute_loss", stopped)
+            assert lstlm.main(flags(folder, name)) == 143
+        assert lstlm.main([*flags(folder, name), "-resume"]) == 0
+        check_equal(folder, name)
+
+
+def test_a_carried_state_that_is_not_the_models_is_refused(folder, monkeypatch, capsys):
+    stop_at_segment = {"number": 5}
+
+    def press(number: int) -> None:
+        if number == stop_at_segment["number"]:
+            signal.raise_signal(signal.SIGTERM)
+
+    (folder / "corpus").write_text("a b c d e f g h i j k l m n o p q r s t u v w\n")
+    command = [*flags(folder, "m"), *LONG]
+    with monkeypatch.context() as patch:
+        segments_of(patch, press)
+        assert lstlm.main(command) == 143
+    state = content_of(folder / "m.state.pt")
+    carried = state["carried"]
+    assert carried["position"] == 10
+    odds = (
+        {}, {**carried, "position": 12}, {**carried, "past": carried["past"][:, 1:]},
+        {**carried, "recurrent": {}}, {**carried, "recurrent": {"0": {"h": torch.zeros(1)}}},
+    )
+    for odd in odds:
+        (folder / "m.state.pt").write_bytes(seal({**state, "carried": odd}))
+        capsys.readouterr()
+        assert lstlm.main([*command, "-resume"]) == 2
+        assert "not a state of this model" in capsys.readouterr().err
+    numbers = {**state["numbers"], "part": 99}
+    (folder / "m.state.pt").write_bytes(seal({**state, "numbers": numbers}))
+    assert lstlm.main([*command, "-resume"]) == 2
+    assert "not a state of this model" in capsys.readouterr().err
+
+
 # ---- What may be resumed ------------------------------------------------------------------------
 
 
@@ -364,7 +496,7 @@ def test_what_makes_a_resumed_run_another_is_said(folder, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         stop_at(patch, 5)
         lstlm.main(flags(folder, "m"))
-    state = unseal((folder / "m.state.pt").read_bytes())
+    state = content_of(folder / "m.state.pt")
     state["facts"] |= {"threads": 99, "device": "cuda"}
     (folder / "m.state.pt").write_bytes(seal(state))
     capsys.readouterr()
@@ -390,3 +522,64 @@ def test_one_of_several_processes_writes_the_trace(folder, monkeypatch):
     with contextlib.ExitStack() as stack:
         backstage.program.start_trace("lstlm.py", folder / "trace", [], stack)("typed")
     assert not (folder / "trace").exists()
+
+
+# ---- A run knows its own model ------------------------------------------------------------------
+
+
+def stopped(folder, monkeypatch, step: int) -> list[str]:
+    """A run of `m` that was stopped in that step; returns its command."""
+    command = flags(folder, "m")
+    with monkeypatch.context() as patch:
+        stop_at(patch, step)
+        assert lstlm.main(command) == 130
+    return command
+
+
+def test_a_model_that_is_gone_is_made_anew_and_that_is_said(folder, monkeypatch, capsys):
+    for step in (5, 12):
+        command = stopped(folder, monkeypatch, step)
+        (folder / "m.pt").unlink()
+        capsys.readouterr()
+        assert lstlm.main([*command, "-resume"]) == 0
+        out = capsys.readouterr().out
+        assert "m.pt is gone, the best model so far" in out
+        best = float(re.search(r"best valid loss (\S+) nats", out)[1])
+        assert content_of(folder / "m.pt")["facts"]["valid_nats"] == pytest.approx(best, abs=1e-4)
+        assert not list(folder.glob("m.state*"))
+
+
+def test_another_model_in_its_place_is_refused(folder, monkeypatch, capsys, whole):
+    before = [*flags(folder, "m"), "-seed", "3"]
+    assert lstlm.main(before) == 0
+    earlier = (folder / "m.pt").read_bytes()
+    command = stopped(folder, monkeypatch, 5)
+    own = (folder / "m.pt").read_bytes()
+    for other in (earlier, b"", own[:-1]):
+        (folder / "m.pt").write_bytes(other)
+        capsys.readouterr()
+        assert lstlm.main([*command, "-resume"]) == 2
+        assert "not the model that was there when the run stopped" in capsys.readouterr().err
+        assert (folder / "m.pt").read_bytes() == other
+        assert (folder / "m.state.pt").exists()
+    (folder / "m.pt").write_bytes(own)
+    assert lstlm.main([*command, "-resume"]) == 0
+    assert equal_weights(read_weights(folder / "m.pt"), read_weights(folder / "whole.pt"))
+
+
+def test_other_words_are_refused(folder, monkeypatch, capsys):
+    """Another GloVe file gives as many other words, over which the old weights would be put."""
+    glove = folder / "glove"
+    letters = "abcdefgh"
+    glove.write_text("".join(f"{letter} 1 2 3 4 5 6\n" for letter in letters[:5]))
+    corpus = str(folder / "corpus")
+    small = ["-train", "-H", "1", "-N", "4", "-E", "2", "-B", "4", "-glove_only"]
+    command = [*small, "-embeddings_file", str(glove), "-train_corpus", corpus]
+    command += ["-valid_corpus", corpus, "-model", str(folder / "m.pt")]
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        assert lstlm.main(command) == 130
+    glove.write_text("".join(f"{letter} 1 2 3 4 5 6\n" for letter in letters[3:]))
+    capsys.readouterr()
+    assert lstlm.main([*command, "-resume"]) == 2
+    assert "other words" in capsys.readouterr().err

@@ -28,6 +28,7 @@ from collections.abc import Callable
 import backstage.bookkeeping
 import backstage.files
 import backstage.run
+import backstage.saving
 import lstlm
 import torch
 import torch._dynamo  # noqa: F401 - so that it is there before the forks
@@ -62,7 +63,7 @@ class Moments:
 
     def open(self, path, mode: str):
         """`open`, with moments in the middle of what is written."""
-        if mode not in ("wb", "ab"):
+        if mode not in ("xb", "ab"):
             return open(path, mode)
         moments = self
 
@@ -124,7 +125,7 @@ def poison(first: int, last: int) -> None:
 
 def train(
     argv: list[str], output: str, save_steps: int, fatal: list | None = None,
-    poisoned: list | None = None,
+    poisoned: list | None = None, save_seconds: float = 300,
 ) -> None:
     """Train, and end this process. What it prints goes to `output`, then the moments' counts."""
     signal.alarm(SECONDS)
@@ -133,7 +134,8 @@ def train(
         os.dup2(file, stream)
     status = 1
     try:
-        backstage.run.SAVE_STEPS = save_steps
+        backstage.saving.SAVE_STEPS = save_steps
+        backstage.saving.SAVE_SECONDS = save_seconds
         backstage.bookkeeping.draw_curve = lambda *_: None  # it takes longer than all the rest
         moments = Moments(fatal)
         moments.install()

@@ -50,12 +50,13 @@ TARGETS = {
     }, "handout/test_sampling.py backstage/test_continuations.py handout/test_blocks.py"),
     "files": Target({
         "backstage/files.py": "atomic_write remove_leftovers check_paths",
-        "backstage/sealed.py": "seal unseal check_pickle read_sealed read_newest made_alike",
+        "backstage/sealed.py": "seal unseal put_tensor read_sealed made_alike",
         "backstage/checkpoint.py": "check_checkpoint check_config check_facts check_words "
         "check_weights",
-        "backstage/run_state.py": "state_of resume changed_machine expected_state check_state",
+        "backstage/run_state.py": "state_of resume changed_machine expected_state check_state "
+        "check_best_model saved_since carried_state",
         "backstage/bookkeeping.py": "save_best begin_log write_log",
-        "backstage/run.py": "start save_state_if_due",
+        "backstage/saving.py": "check_files save_state_if_due save_state finish keep_earlier",
     }, "backstage/test_files.py robustness/test_hostile.py robustness/test_resume.py "
         "robustness/test_disk.py handout/test_train.py"),
     "run": Target({
