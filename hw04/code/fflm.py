@@ -35,6 +35,7 @@ from backstage.defaults import DEFAULT_MODEL, describe_training
 from backstage.device import choose_device
 from backstage.files import check_paths, digest
 from backstage.flags import (
+    MOST_LAYERS,
     Parser,
     add_modes,
     add_training_flags,
@@ -174,7 +175,7 @@ def check_sizes(config: Config, weights: dict[str, Tensor]) -> None:
     K, H, N = config.K, config.H, config.N
     whole_numbers = all(type(size) is int and size > 0 for size in (K, H, N, EDim))
     layers = sum(name.endswith("weight") for name in weights)
-    if not whole_numbers or layers != H + 2:  # before that many are made
+    if not whole_numbers or layers != H + 2 or H > MOST_LAYERS:  # before that many are made
         raise ValueError("its layers do not match its weights")
     with torch.device("meta"):  # tensors there have a shape and no numbers
         model = FFLM(torch.empty(V, EDim), K, H, N)
@@ -208,7 +209,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     path = {"type": Path, "metavar": "PATH"}
     add("-K", type=positive, default=5, help="tokens that it sees (default 5)")
-    add("-H", type=positive, default=1, help="hidden layers (default 1)")
+    add("-H", type=whole(1, MOST_LAYERS), default=1, help="hidden layers (default 1)")
     add("-N", type=positive, default=512, help="size of each (default 512)")
     add("-lstm", **path, default=DEFAULT_MODEL, help="a model of lstlm.py, whose words and vectors "
         "it has (default lm_model.pt)")

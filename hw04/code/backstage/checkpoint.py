@@ -14,6 +14,7 @@ from backstage.corpora import SPECIAL
 from backstage.dropped_rnn import CELLS
 from backstage.errors import UserError
 from backstage.files import atomic_write, side_file
+from backstage.flags import MOST_LAYERS
 from backstage.sealed import VERSION, read_sealed, seal, unseal
 from backstage.words import printable
 
@@ -153,6 +154,8 @@ def check_config(config: dict) -> None:
         raise ValueError(f"a wrong value of {wrong}")
     attention = config["a"] is None or config["a"] in ATTENTION
     known = attention and config["cell"] in CELLS and config["tokenizer"] in TOKENIZERS
+    if not 0 < config["H"] <= MOST_LAYERS:
+        raise ValueError("its layers do not match its weights")
     if not known or not 0 <= config["dropout"] < 1:
         raise ValueError("a wrong value of a, cell, tokenizer or dropout")
 

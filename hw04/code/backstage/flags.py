@@ -38,6 +38,7 @@ def whole(least: int, most: int = 10**9) -> Callable[[str], int]:
 
 
 positive = whole(1)
+MOST_LAYERS = 100  # of a model: more would take minutes to make, for a model file of kilobytes, too
 
 
 def check_whole(name: str, value: int, least: int, most: int = 2**32) -> None:
@@ -86,7 +87,7 @@ def add_model_flags(add: Callable) -> None:
     presets = "; ".join(map(": ".join, PRESETS.items()))
     switch = {"action": "store_true", "default": None}  # None: not given
     add("-preset", choices=PRESETS, help=f"other defaults; {presets} (default none)")
-    add("-H", type=positive, help="LSTM layers (default 2)")
+    add("-H", type=whole(1, MOST_LAYERS), help="LSTM layers (default 2)")
     add("-N", type=positive, help="size of each layer's hidden and cell state (default 512)")
     add("-cell", choices=ONE_STEP_CELLS, help="the kind of its layers (default lstm)")
     add("-VSize", type=positive, help="words of the vocabulary, the most frequent ones "

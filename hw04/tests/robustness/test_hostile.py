@@ -15,6 +15,7 @@ import re
 import resource
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -505,6 +506,20 @@ def test_a_file_that_claims_to_be_larger_than_it_is_takes_no_memory(lab):
         check_refused(lab, put_together(bomb, b""), "damaged")
         metadata = {"__metadata__": {KEY: bomb.decode()}}
         check_refused(lab, put_together(metadata, b""), "damaged")
+
+
+def test_thousands_of_tiny_layers_are_refused_at_once(lab):
+    """Which kilobytes can hold, and which would take minutes to make."""
+    model = unseal(lab.kept["m.pt"])
+    weights = {name: x for name, x in model["weights"].items() if "_l0" not in name}
+    layer = {name: x for name, x in model["weights"].items() if "_l0" in name}
+    for number in range(3000):
+        weights |= {name.replace("_l0", f"_l{number}"): x for name, x in layer.items()}
+    data = seal({**model, "weights": weights, "config": {**model["config"], "H": 3000}})
+    assert len(data) < 3_000_000
+    started = time.process_time()
+    check_refused(lab, data, "layers do not match", "something else")
+    assert time.process_time() - started < 5
 
 
 def test_a_path_that_leads_nowhere_or_to_what_is_there_is_refused(lab):
