@@ -19,6 +19,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
 from traces import UserError, atomic_write, guarded, made_with, read_text, require, run
 
 HERE = Path(__file__).resolve().parent

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
 import hw04_code  # noqa: F401 - finds lstlm and backstage
 import lstlm
 import torch

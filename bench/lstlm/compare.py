@@ -20,6 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
 import hw04_code  # noqa: F401 - finds backstage
 import torch
 from backstage.device import choose_precision

@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
 import hw04_code  # noqa: F401 - finds lstlm and backstage
 import lstlm
 from backstage.glove_cache import cached_vectors

@@ -18,7 +18,9 @@ import argparse
 import json
 import random
 import sys
+from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
 import hw04_code  # noqa: F401 - finds lstlm and backstage
 import lstlm
 import torch

@@ -14,22 +14,25 @@ be compared.
 """
 
 import argparse
+import sys
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
 import lstlm
 import torch
 from backstage.bookkeeping import Untrained
 from backstage.bpe import WordPieces
 from backstage.checkpoint import (
     Loaded,
+    check_asked,
     check_facts,
     check_numbers,
     check_words,
     instead_of,
 )
-from backstage.corpora import BOS
+from backstage.corpora import BOS, CorpusPath
 from backstage.cross_entropy import linear_cross_entropy
 from backstage.defaults import DEFAULT_MODEL, describe_training
 from backstage.device import choose_device
@@ -48,6 +51,7 @@ from backstage.program import run_program
 from backstage.run import Run
 from backstage.sealed import read_sealed
 from backstage.state import State
+from backstage.vocabulary import given_flags
 from torch import Tensor, nn
 
 # ---- The model ----------------------------------------------------------------------------------
@@ -126,17 +130,20 @@ class FFLM(nn.Module):
 class Config:
     """The hyper-parameters, named as on the command line; a checkpoint stores them."""
 
-    K: int
-    H: int
-    N: int
     EDim: int
     cased: bool
+    K: int = 5
+    H: int = 1
+    N: int = 512
+
+
+FLAGS = ["K", "H", "N"]  # that say what the model is
 
 
 def new_model(args: argparse.Namespace) -> Untrained:
     """A model with the words and vectors of the LSTM model `-lstm`, other weights at random."""
     lm = lstlm.load_model(argparse.Namespace(model=args.lstm, device="cpu"))
-    config = Config(args.K, args.H, args.N, lm.config.EDim, lm.config.cased)
+    config = Config(lm.config.EDim, lm.config.cased, **given_flags(args, FLAGS))
     model = FFLM(lm.model.embedding.weight.detach(), config.K, config.H, config.N)
     facts = describe_training(args, torch.float32, lm.bpe)
     facts.update(lstm=str(args.lstm), lstm_digest=digest(args.lstm))
@@ -163,7 +170,7 @@ def built(content: dict) -> Loaded:
     check_words(words, bpe)
     if len(words) != len(weights["embedding.weight"]):
         raise ValueError("its words do not match its weights")
-    model = FFLM(weights["embedding.weight"], config.K, config.H, config.N)
+    model = FFLM(weights["embedding.weight"].float(), config.K, config.H, config.N)
     model.load_state_dict(weights)
     token2idx = {word: i for i, word in enumerate(words)}
     return Loaded(model.eval(), config, words, token2idx, content["facts"], bpe)
@@ -173,8 +180,10 @@ def check_sizes(config: Config, weights: dict[str, Tensor]) -> None:
     """Raise ValueError if these weights are not of a model of this configuration."""
     V, EDim = weights["embedding.weight"].shape
     K, H, N = config.K, config.H, config.N
-    whole_numbers = all(type(size) is int and size > 0 for size in (K, H, N, EDim))
+    whole_numbers = all(type(size) is int and size > 0 for size in (K, H, N))
     layers = sum(name.endswith("weight") for name in weights)
+    if type(config.cased) is not bool or config.EDim != EDim:
+        raise ValueError("a wrong value of cased or EDim")
     if not whole_numbers or layers != H + 2 or H > MOST_LAYERS:  # before that many are made
         raise ValueError("its layers do not match its weights")
     with torch.device("meta"):  # tensors there have a shape and no numbers
@@ -185,10 +194,14 @@ def check_sizes(config: Config, weights: dict[str, Tensor]) -> None:
 
 
 def load_model(args: argparse.Namespace) -> Loaded:
-    """Read the checkpoint `-model`. Raises UserError if it is none of ours or damaged."""
+    """Read the checkpoint `-model`.
+
+    Raises UserError if it is none of ours, damaged, or not what flags ask for.
+    """
     missing = "no such model; train one with -train, or name one with -model"
     content = read_sealed(args.model, FFLM.KIND, missing, built, instead_of(args.model))
     loaded = built(content)
+    check_asked(args.model, loaded.config, given_flags(args, FLAGS))
     loaded.model.to(choose_device(args.device))
     return loaded
 
@@ -208,16 +221,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_modes(parser, (train, evaluate), required=True)
     add = parser.add_argument
     path = {"type": Path, "metavar": "PATH"}
-    add("-K", type=positive, default=5, help="tokens that it sees (default 5)")
-    add("-H", type=whole(1, MOST_LAYERS), default=1, help="hidden layers (default 1)")
-    add("-N", type=positive, default=512, help="size of each (default 512)")
+    corpus = {"type": CorpusPath, "metavar": "PATH"}
+    add("-K", type=positive, help="tokens that it sees (default 5)")
+    add("-H", type=whole(1, MOST_LAYERS), help="hidden layers (default 1)")
+    add("-N", type=positive, help="size of each (default 512)")
     add("-lstm", **path, default=DEFAULT_MODEL, help="a model of lstlm.py, whose words and vectors "
         "it has (default lm_model.pt)")
     add("-model", **path, default=DEFAULT_MODEL.with_name("fflm.pt"), help="to write or read "
         "(default fflm.pt)")
-    add("-train_corpus", **path, help="(default as for lstlm.py)")
-    add("-valid_corpus", **path, help="(default as for lstlm.py)")
-    add("-test_corpus", **path, nargs="+", help="what -evaluate measures (default the valid and "
+    add("-train_corpus", **corpus, help="(default as for lstlm.py)")
+    add("-valid_corpus", **corpus, help="(default as for lstlm.py)")
+    add("-test_corpus", **corpus, nargs="+", help="what -evaluate measures (default the valid and "
         "the train corpus)")
     add("-stories", choices=("auto", "line", "eos", "article"), default="auto", help="as for "
         "lstlm.py (default auto)")

@@ -45,6 +45,7 @@ except ModuleNotFoundError as missing:
         "demo makes, or pip install -r requirements.txt"
     ) from None
 
+sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
 from backstage.attention import look_back, sinusoids
 from backstage.bookkeeping import Untrained
 from backstage.bpe import WordPieces, to_word_pieces
@@ -614,7 +615,7 @@ class LanguageModel:
         """The `k` most probable tokens after a text, with their probabilities."""
         check_whole("k", k, 1)
         logits = next_token_logits(self.model, self.ids(self.tokens(text)), Sampling())  # (V,)
-        return self.most_probable(torch.softmax(logits, dim=0), k)
+        return self.most_probable(logits, torch.softmax(logits, dim=0), k)
 
     def surprise(self, text: str) -> list[tuple[str, float]]:
         """Each token of a text, with its surprisal in nats: -log of its probability."""
@@ -641,9 +642,12 @@ class LanguageModel:
         """Tokens as a person writes them."""
         return detokenize(self.loaded.join(words), self.loaded.config.cased)
 
-    def most_probable(self, probs: Tensor, k: int) -> list[tuple[str, float]]:
-        """The `k` tokens with the largest probabilities of `probs` (V,), of those above 0."""
-        best = probs.topk(min(k, len(probs))).indices
+    def most_probable(self, logits: Tensor, probs: Tensor, k: int) -> list[tuple[str, float]]:
+        """The `k` tokens with the largest logits (V,), with their `probs` (V,) if above 0.
+
+        Of equal ones the first comes first, as it is the one that greedy choice takes.
+        """
+        best = logits.argsort(descending=True, stable=True)[:k]
         return [(self.loaded.words[i], float(probs[i])) for i in best if probs[i] > 0]
 
 
@@ -687,7 +691,7 @@ def use(args: Namespace) -> None:
         picked = generate_next_token(
             model, ids, **asdict(args.sampling), generator=generator, state=state
         )
-        best = language_model.most_probable(probs, 10)
+        best = language_model.most_probable(logits, probs, 10)
         show_next(args, language_model.loaded, text, best, picked, seed)
 
 

@@ -13,6 +13,7 @@ import json
 import sys
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
 from get_data import DIGESTS, SOURCES, atomic, file_digest, guarded, story_digest
 
 DIGESTS_A_LINE = 14  # to keep the lines of the file short

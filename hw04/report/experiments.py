@@ -24,7 +24,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "code"))
+sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("code", "report"))
 import torch
 import tuning
 from backstage.defaults import DATA, DEFAULT_MODEL

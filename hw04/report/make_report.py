@@ -13,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "code"))
+sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("code", "report"))
 import store
 from backstage.errors import UserError
 from backstage.files import atomic_write

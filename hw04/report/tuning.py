@@ -25,7 +25,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "code"))
+sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("code", "report"))
 import store
 import torch
 from backstage.defaults import DATA

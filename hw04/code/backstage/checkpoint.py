@@ -100,10 +100,7 @@ def load_checkpoint(
         instead_of(path),
     )
     config = Config(**content["config"])
-    for name, value in (asked or {}).items():
-        if value != getattr(config, name):
-            has = f"the model {path} has {getattr(config, name)}"
-            raise UserError(f"-{name} {value}: {has}; leave the flag out, or train again")
+    check_asked(path, config, asked or {})
     weights = content["weights"]
     model = config.build(model_class, weights["embedding.weight"].float(), precision)
     model.load_state_dict(weights)
@@ -134,6 +131,14 @@ def mark_finished(model: Path) -> None:
     content = unseal(model.read_bytes())
     content["facts"]["finished"] = True
     atomic_write(model, lambda file: file.write(seal(content)))
+
+
+def check_asked(path: Path, config, asked: dict) -> None:
+    """Raise UserError if a flag asks for another model than the one in the file."""
+    for name, value in asked.items():
+        if value != getattr(config, name):
+            has = f"the model {path} has {getattr(config, name)}"
+            raise UserError(f"-{name} {value}: {has}; leave the flag out, or train again")
 
 
 def check_checkpoint(content: dict, model_class) -> None:

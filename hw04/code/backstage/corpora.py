@@ -18,10 +18,22 @@ ARTICLE = re.compile(rf"(?m)\A(?={TITLE})|^(?=[ \t]*\n{TITLE})")
 MARKS = {"eos": "<eos> or <|endoftext|> token", "article": "' = Title = ' heading"}
 
 
+class CorpusPath(type(Path())):
+    """The path of a corpus. What a pipe gives, and gives once, is kept for who reads it again."""
+
+    def read_bytes(self) -> bytes:
+        """The bytes of the file, or of the pipe."""
+        if self.is_file():
+            return super().read_bytes()
+        if not hasattr(self, "kept"):
+            self.kept = super().read_bytes()
+        return self.kept
+
+
 def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, its line ends as `\\n`. Raises UserError that names the place."""
     try:
-        raw = Path(path).read_bytes()
+        raw = (path if isinstance(path, Path) else Path(path)).read_bytes()
     except OSError as error:
         why = f"cannot be read as a corpus ({error.strerror}); give another path"
         raise UserError(f"{path}: {why}") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from backstage.bpe import WordPieces
-from backstage.device import choose_device
+from backstage.device import choose_device, describe_machine
 from backstage.errors import UserError
 from backstage.files import check_writable, digest, remove_leftovers
 from backstage.processes import rank_and_world_size
@@ -53,23 +53,37 @@ def prepare_training(args: Namespace) -> None:
     args.sample_note = fill_corpora(args)
     if args.sample_note:
         print(args.sample_note)
+    if rank_and_world_size()[1] > 1:
+        check_no_pipe([args.train_corpus, args.valid_corpus, vars(args).get("embeddings_file")])
+
+
+def check_no_pipe(paths: list[Path | None]) -> None:
+    """Raise UserError if one of the files is a pipe, of which each of several processes has a part.
+    """
+    for path in paths:
+        if path and path.exists() and not path.is_file() and not path.is_dir():
+            why = "a pipe, which several processes cannot read; write it to a file"
+            raise UserError(f"{path}: {why}")
+
+
+def corpus_name(path: Path) -> str:
+    """A file with its folder; a pipe, which is in none, as it was given."""
+    return f"{path.resolve().parent.name}/{path.name}" if path.is_file() else str(path)
 
 
 def describe_training(args: Namespace, precision: torch.dtype, bpe: WordPieces | None) -> dict:
     """What the checkpoint says of how the model was trained."""
     train_path = args.train_corpus
     valid_path = args.valid_corpus
-    folder = train_path.resolve().parent.name
     return {
-        "train_corpus": f"{folder}/{train_path.name}", "train_digest": digest(train_path),
-        "valid_corpus": f"{valid_path.resolve().parent.name}/{valid_path.name}",
-        "valid_digest": digest(valid_path), "folder": folder,
+        "train_corpus": corpus_name(train_path), "train_digest": digest(train_path),
+        "valid_corpus": corpus_name(valid_path), "valid_digest": digest(valid_path),
+        "folder": train_path.resolve().parent.name if train_path.is_file() else "",
         "sample": bool(args.sample_note),
         "seed": args.seed, "E": args.E, "B": args.B, "lr": args.lr, "emb_lr": args.emb_lr,
         "weight_decay": args.weight_decay, "schedule": args.schedule, "bptt": args.bptt,
         "patience": args.patience, "valid_every": args.valid_every, "stories": args.stories,
         "glove_only": args.glove_only, "precision": str(precision),
-        "torch": str(torch.__version__), "device": choose_device(args.device).type,
-        "threads": torch.get_num_threads(), "processes": rank_and_world_size()[1],
+        **describe_machine(choose_device(args.device)), "processes": rank_and_world_size()[1],
         "pieces": hashlib.sha256(bpe.text.encode()).hexdigest()[:16] if bpe else "",
     }

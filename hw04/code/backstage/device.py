@@ -2,10 +2,21 @@
 
 import contextlib
 import os
+import platform
 
 import torch
 
 from backstage.errors import UserError
+
+# Settings of the libraries under PyTorch with which they compute otherwise rounded sums: other
+# instructions, products of other precision, other shares of the work for the threads.
+ROUNDING_SETTINGS = (
+    "ATEN_CPU_CAPABILITY", "DNNL_CPU_ISA_HINTS", "DNNL_DEFAULT_FPMATH_MODE", "DNNL_MAX_CPU_ISA",
+    "KMP_DETERMINISTIC_REDUCTION", "MKL_CBWR", "MKL_DEBUG_CPU_TYPE", "MKL_DOMAIN_NUM_THREADS",
+    "MKL_DYNAMIC", "MKL_ENABLE_INSTRUCTIONS", "MKL_NUM_THREADS", "NVIDIA_TF32_OVERRIDE",
+    "OMP_DYNAMIC", "OMP_THREAD_LIMIT", "ONEDNN_CPU_ISA_HINTS", "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
 
 
 def choose_device(name: str) -> torch.device:
@@ -59,6 +70,19 @@ def mixed_precision(precision: torch.dtype, device: torch.device):
         return torch.autocast("cpu", torch.bfloat16, enabled=low)
     torch.backends.cudnn.allow_tf32 = low  # in the backward pass too
     return contextlib.nullcontext()
+
+
+def describe_machine(device: torch.device) -> dict[str, str | int]:
+    """What a result depends on, to the bit, beside the program, its flags and its data."""
+    about = torch.cpu.get_capabilities()
+    settings = [f"{name}={os.environ[name]}" for name in ROUNDING_SETTINGS if name in os.environ]
+    return {
+        "torch": str(torch.__version__), "device": device.type,
+        "threads": torch.get_num_threads(),
+        "processor": str(about.get("cpu_name") or platform.machine()),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "settings": " ".join(settings) or "none",
+    }
 
 
 def set_up_memory() -> None:

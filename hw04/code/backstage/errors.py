@@ -1,4 +1,14 @@
-"""The two ways in which a program of ours ends early on purpose."""
+"""The two ways in which a program of ours ends early on purpose, and one that nobody wants."""
+
+import re
+
+# What the libraries say in a RuntimeError when they get no memory: PyTorch for a CPU and a GPU,
+# C++, oneDNN, CUDA's, and Python for a thread.
+NO_MEMORY = re.compile(
+    "out of memory|not enough memory|(?i:can(?:no|')t allocate memory)|unable to mmap|bad_alloc"
+    "|could not create a primitive(?! desc)|could not create a memory|ALLOC_FAILED"
+    "|can't start new thread"
+)
 
 
 class UserError(Exception):
@@ -7,3 +17,10 @@ class UserError(Exception):
 
 class Stopped(Exception):
     """A training that a signal (its number) stopped, with its state saved."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an exception is one of too little memory."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from backstage.attention import ATTENTION
 from backstage.bpe import TOKENIZERS
+from backstage.corpora import CorpusPath
 from backstage.defaults import CORPORA, DEFAULT_GLOVE, DEFAULT_MODEL
 from backstage.errors import UserError
 from backstage.files import check_paths
@@ -49,10 +50,40 @@ def check_whole(name: str, value: int, least: int, most: int = 2**32) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, and which takes any negative number as a value."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As that of argparse, which would take -5e-1 or -inf for a flag."""
+        given = sys.argv[1:] if args is None else args
+        return super().parse_known_args(with_negative_numbers(given), namespace)
 
     def error(self, message: str):
         raise UserError(f"{message} ({self.prog} -h lists the flags)")
+
+
+def with_negative_numbers(given: list[str]) -> list[str]:
+    """A command line with `-fpenalty=-5e-1` for `-fpenalty -5e-1`, and so for each such number."""
+    joined = []
+    for text in given:
+        if joined and is_flag(joined[-1]) and is_negative_number(text):
+            joined[-1] += f"={text}"
+        else:
+            joined.append(text)
+    return joined
+
+
+def is_flag(text: str) -> bool:
+    """Whether it may be a flag whose value is the next word of the command line."""
+    return re.fullmatch(r"--?[A-Za-z]\w*", text) is not None and not is_negative_number(text)
+
+
+def is_negative_number(text: str) -> bool:
+    """Whether Python reads it as a number below zero, or as -nan."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.startswith("-")
 
 
 def make_parser(program: str, description: str, modes: tuple[Callable, ...]) -> Parser:
@@ -76,7 +107,7 @@ def add_modes(group, modes: tuple[Callable, ...], required: bool = False) -> Non
     """A flag for each mode, which is a function: its name, and the first line of its docstring."""
     group = group.add_mutually_exclusive_group(required=required)
     for mode in modes:
-        text = mode.__doc__.splitlines()[0]
+        text = (mode.__doc__ or "").split("\n")[0]  # python -OO has none
         group.add_argument(
             f"-{mode.__name__}", dest="run", action="store_const", const=mode, help=text
         )
@@ -116,13 +147,14 @@ def add_model_flags(add: Callable) -> None:
 def add_file_flags(add: Callable) -> None:
     """Flags that say where the files are, and how they are read and written."""
     path = {"type": Path, "metavar": "PATH"}
+    corpus = {"type": CorpusPath, "metavar": "PATH"}
     tiny, sample = CORPORA["tiny"], CORPORA["sample"]
     add("-model", **path, default=DEFAULT_MODEL, help="to write or read (default lm_model.pt)")
     add("-embeddings_file", **path, help=f"GloVe vectors (default {DEFAULT_GLOVE.name} if it is "
         "there, else none)")
-    add("-train_corpus", **path, help=f"(default {tiny[0]}, where that is missing {sample[0]})")
-    add("-valid_corpus", **path, help=f"(default {tiny[1]}, likewise {sample[1]})")
-    add("-test_corpus", **path, nargs="+", help="what -evaluate measures (default the valid and "
+    add("-train_corpus", **corpus, help=f"(default {tiny[0]}, where that is missing {sample[0]})")
+    add("-valid_corpus", **corpus, help=f"(default {tiny[1]}, likewise {sample[1]})")
+    add("-test_corpus", **corpus, nargs="+", help="what -evaluate measures (default the valid and "
         "the train corpus)")
     add("-stories", choices=STORIES, default="auto", help="they end with the line, at <eos> or "
         "<|endoftext|>, before a ' = Title = '; stream: all is one, with <eos> for a line's end "

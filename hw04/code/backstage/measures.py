@@ -94,7 +94,7 @@ def show_evaluation(args: Namespace, loaded: Loaded, corpus: Corpus, row: dict) 
     """Print what `measured` gives, and a note if the training's figures do not compare."""
     print(to_json(row) if args.json else table_row(row), file=args.out, flush=True)
     facts = loaded.facts
-    if corpus.path.resolve().parent.name == facts["folder"]:
+    if corpus.path.is_file() and corpus.path.resolve().parent.name == facts["folder"]:
         return
     if digest(corpus.path) not in (facts["train_digest"], facts["valid_digest"]):
         trained_on = printable(facts["train_corpus"])

@@ -5,11 +5,16 @@ import os
 import sys
 import traceback
 from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import distributed as dist
 
 from backstage.device import choose_device
+from backstage.errors import UserError
+from backstage.launched import launched
+from backstage.lock import exclusive
 
 
 def rank_and_world_size() -> tuple[int, int]:
@@ -17,11 +22,6 @@ def rank_and_world_size() -> tuple[int, int]:
     if not dist.is_initialized():
         return 0, 1
     return dist.get_rank(), dist.get_world_size()
-
-
-def rank_of_environment() -> int:
-    """The number that `torchrun` gave this process, before it has joined the others."""
-    return int(os.environ.get("RANK", 0))
 
 
 def sum_over_processes(*values: float) -> list[float]:
@@ -39,26 +39,67 @@ def join_processes(args: Namespace, stack: contextlib.ExitStack) -> None:
 
     Only the first one prints.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    rank, count = launched()
+    if count == 1:
         return
     device = choose_device(args.device)
     if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    stack.push(leave_group)
-    if dist.get_rank():
-        args.out = stack.enter_context(open(os.devnull, "w"))  # noqa: SIM115 - closed with `stack`
-        stack.enter_context(contextlib.redirect_stdout(args.out))
+        torch.cuda.set_device(choose_gpu())
+    stack.enter_context(group("nccl" if device.type == "cuda" else "gloo"))
+    if rank:
+        nowhere = stack.enter_context(open(os.devnull, "w"))  # noqa: SIM115 - closed with `stack`
+        stack.enter_context(contextlib.redirect_stdout(nowhere))
 
 
-def leave_group(_kind, _error, trace) -> None:
-    """Leave the other processes, with the exception that ends the training, if any.
+def choose_gpu() -> int:
+    """The number of the GPU that `torchrun` has for this process. UserError if it is not there."""
+    number = os.environ.get("LOCAL_RANK", "")
+    count = torch.cuda.device_count()
+    if not (number.isascii() and number.isdecimal()) or int(number) >= count:
+        why = f"there are {count} GPUs, one for each process; start so many, or use -device cpu"
+        raise UserError(f"LOCAL_RANK={number} in the environment: {why}")
+    return int(number)
 
-    Its traceback keeps the model, which must go first: a model in DistributedDataParallel that goes
-    after its group sometimes waits for ever.
-    """
-    traceback.clear_frames(trace)
-    dist.destroy_process_group()
+
+@contextlib.contextmanager
+def group(backend: str) -> Iterator[None]:
+    """Within it this process is one of the group. Raises OSError when another one is lost."""
+    try:
+        dist.init_process_group(backend)
+        yield
+    except BaseException as error:
+        # Its traceback keeps the model, which must go first: a model in DistributedDataParallel
+        # that goes after its group sometimes waits for ever.
+        traceback.clear_frames(error.__traceback__)
+        if not lost_another(error):
+            raise
+        why = str(error).split("] ", 1)[-1].split(". ")[0].split("\n")[0]  # without the C++ file
+        raise ConnectionError(f"another process has ended or cannot be reached ({why})") from None
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def lost_another(error: BaseException) -> bool:
+    """Whether it is what torch.distributed raises where another process does not answer."""
+    if isinstance(error, dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and "gloo" in str(error)
+
+
+@contextlib.contextmanager
+def exclusive_to_all(path: Path, instead: str) -> Iterator[None]:
+    """`exclusive` for all processes that train together: the first one has it, or none goes on."""
+    refusal = None
+    with contextlib.ExitStack() as stack:
+        if rank_and_world_size()[0] == 0:
+            try:
+                stack.enter_context(exclusive(path, instead))
+            except UserError as error:
+                refusal = error
+        if any(sum_over_processes(refusal is not None)):
+            raise refusal or UserError(f"{path}: not for the first process, which says why")
+        yield
 
 
 def leave(status: int) -> None:

@@ -10,9 +10,8 @@ from pathlib import Path
 from backstage.device import set_up_memory
 from backstage.errors import UserError
 from backstage.files import follow_link
-from backstage.lock import exclusive
-from backstage.processes import join_processes, rank_of_environment
-from backstage.shell import guarded
+from backstage.processes import exclusive_to_all, join_processes, rank_and_world_size
+from backstage.shell import guarded, outliving_readers
 from backstage.words import printable
 
 
@@ -24,20 +23,22 @@ def run_program(
 
     def run() -> None:
         args = parse(argv)
-        training = args.run.__name__ == "train"
         args.model = follow_link(args.model)
         with contextlib.ExitStack() as stack:
-            if training and not rank_of_environment():  # the first of several processes has it
-                stack.enter_context(exclusive(args.model, "give another path with -model"))
-            args.trace = start_trace(program, args.trace, argv, stack)
-            args.out = sys.stdout
-            if args.json:  # only its records go there, what is for people goes to standard error
-                stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-            if training:
+            if args.run.__name__ == "train":
+                stack.enter_context(outliving_readers())
                 join_processes(args, stack)
+                instead = "give another path with -model"
+                stack.enter_context(exclusive_to_all(args.model, instead))
+            first = rank_and_world_size()[0] == 0
+            args.trace = start_trace(program, args.trace if first else None, argv, stack)
+            args.out = sys.stdout
+            if args.json and first:  # only its records go there, what is for people goes to
+                stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # standard error
             args.run(args)
 
-    return guarded(program, run, argv, smaller="make -H, -N, -EDim, -B or -bptt smaller")
+    smaller = "make -H, -N, -EDim, -B or -bptt smaller"
+    return guarded(program, run, argv, smaller, answers=True)
 
 
 class Tee:
@@ -65,7 +66,7 @@ def start_trace(
     program: str, path: Path | None, argv: list[str] | None, stack: contextlib.ExitStack
 ) -> Callable[[str], None]:
     """Copy what is printed to the `-trace` file; returns a function that adds what was typed."""
-    if not path or rank_of_environment():  # the first of several processes writes it
+    if not path:
         return lambda line: None
     try:  # a line at a time, as a process may be killed
         file = path.open("a", 1, encoding="utf-8", errors="backslashreplace")

@@ -18,8 +18,10 @@ from backstage.state import State
 from backstage.words import printable
 
 STATE_KIND = "lstlm state"
-# What may differ when a run is resumed.
-MACHINE = ("torch", "device", "threads", "processes", "precision")
+# What may differ when a run is resumed; a state of an earlier program lacks some of it.
+MACHINE = (
+    "torch", "device", "threads", "processor", "instructions", "settings", "processes", "precision",
+)
 
 
 def state_of(run) -> dict:
@@ -130,7 +132,8 @@ def changed_machine(run, state: dict) -> list[tuple]:
     """Name, old and new value of what differs of the machine; UserError if anything else does."""
     then = {**state["config"], **state["facts"]}
     now = {**asdict(run.config), **run.facts}
-    changed = [name for name in now if now[name] != then.get(name)]
+    known = [name for name in now if name in then or name not in MACHINE]
+    changed = [name for name in known if now[name] != then.get(name)]
     other = [f"{name} {then.get(name)}, not {now[name]}" for name in changed if name not in MACHINE]
     if other:
         raise UserError(f"{run.state_file}: its run has {'; '.join(other)}; give it the same flags")

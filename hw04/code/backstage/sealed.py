@@ -14,7 +14,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from backstage.errors import UserError
+from backstage.errors import UserError, lacks_memory
 
 VERSION = 3  # of the format
 KEY = "lstlm"  # the one key of the metadata, as safetensors writes several in any order
@@ -127,11 +127,13 @@ def read_sealed(
             raise ValueError("something else")
         if version == VERSION:
             check(content)
-    except (UserError, MemoryError):
+    except UserError:
         raise
     except PermissionError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:
+        if lacks_memory(error):
+            raise
         why = f"no {kind} file, or damaged ({' '.join(str(error).split())[:200]})"
         raise UserError(f"{path}: {why}; {instead}") from None
     if version != VERSION:

@@ -1,33 +1,51 @@
 """The entry of every program: what comes out at the end of one, whatever happens in it."""
 
+import contextlib
+import errno
 import io
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from backstage.errors import Stopped, UserError
+from backstage.errors import Stopped, UserError, lacks_memory
+from backstage.launched import launched
 from backstage.words import printable
 
 
 def guarded(
     program: str, action: Callable[[], int | None], argv: list[str] | None = None,
-    smaller: str = "give it less to do",
+    smaller: str = "give it less to do", answers: bool = False,
 ) -> int:
     """Carry out an action; returns the exit status, that of the action or 0 if all went well.
 
-    2 for what the user can mend, 1 for failures while running, 130 and 143 for signals: each of
-    these with one line on standard error. `argv` is what the program was called with, and `smaller`
-    what helps where memory is too little.
+    2 for what the user can mend, 1 for failures while running, 128 and its number for a signal:
+    each of these with one line on standard error. `argv` is what the program was called with, and
+    `smaller` what helps where memory is too little. A program that `answers` is there for what it
+    prints: when nobody reads that any more it ends. Any other goes on, for its files.
     """
     mend_streams()
     try:
-        return carried_out(action)
+        with contextlib.redirect_stderr(Lasting(sys.stderr)):  # that nobody reads it ends nothing
+            return status_of(program, action, argv, smaller, answers)
+    finally:
+        give_up(sys.stdout)
+        give_up(sys.stderr)
+
+
+def status_of(
+    program: str, action: Callable[[], int | None], argv: list[str] | None, smaller: str,
+    answers: bool,
+) -> int:
+    """What `guarded` returns."""
+    try:
+        with contextlib.nullcontext() if answers else outliving_readers():
+            return carried_out(action)
     except UserError as error:
         return fail(program, f"error: {error}", 2)
     except Stopped as stopped:
-        if os.environ.get("RANK", "0") == "0":
-            again = command_again(program, argv)
+        if launched()[0] == 0:
+            again = printable(command_again(program, argv))
             print(f"{program}: stopped and saved; go on with: {again} -resume", file=sys.stderr)
         return 128 + stopped.args[0]
     except KeyboardInterrupt:
@@ -38,11 +56,9 @@ def guarded(
     except OSError as error:  # a full disk, say
         return fail(program, f"error: {error}", 1)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
+        if not lacks_memory(error):
             raise
         return fail(program, f"error: too little memory; {smaller}", 1)
-    finally:
-        give_up_output()
 
 
 def carried_out(action: Callable[[], int | None]) -> int:
@@ -56,14 +72,6 @@ def carried_out(action: Callable[[], int | None]) -> int:
     return status
 
 
-def give_up_output() -> None:
-    """Let what cannot be written go nowhere, as Python's end would fail on it once more."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def fail(program: str, what: str, status: int) -> int:
     """Print one line on standard error; returns the exit status."""
     print(f"{program}: {printable(what)}", file=sys.stderr)
@@ -72,10 +80,80 @@ def fail(program: str, what: str, status: int) -> int:
 
 def command_again(program: str, argv: list[str] | None) -> str:
     """The command that was given, to be shown to the person."""
-    if "WORLD_SIZE" in os.environ:
+    if launched()[1] > 1:
         return "the same torchrun command and"
     command = sys.orig_argv if argv is None else ["python", program, *argv]
     return shlex.join(command).removesuffix(" -resume")
+
+
+# ---- Streams ------------------------------------------------------------------------------------
+
+
+class Lasting:
+    """An output stream that falls silent where it would fail; `error` is then the first failure."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.terminal = stream.isatty()
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        self.attempt(self.stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self.attempt(self.stream.flush)
+
+    def attempt(self, action: Callable, *args) -> None:
+        """Do it, or note why that is not possible."""
+        try:
+            action(*args)
+        except OSError as error:
+            self.error = self.error or error
+
+    def reader_left(self) -> bool:
+        """Whether the failure is that of a pipe whose reader has ended, or of a closed terminal."""
+        if isinstance(self.error, BrokenPipeError):
+            return True
+        return self.terminal and self.error.errno == errno.EIO
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def outliving_readers() -> Iterator[None]:
+    """Within it what is printed is lost if it cannot be written, and nothing ends for that.
+
+    At its end this is an OSError, unless the reader left, as that of `| head` does.
+    """
+    out = Lasting(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(out):
+            yield
+    except SystemExit:  # argparse's, after -h
+        check_output(out)
+        raise
+    check_output(out)
+
+
+def check_output(out: Lasting) -> None:
+    """Raise OSError if some of what was printed is lost though there may be a reader."""
+    out.flush()
+    give_up(out.stream)
+    if out.error and not out.reader_left():
+        what = "what was printed is not all there, though all else was done"
+        raise OSError(f"{what}: {out.error.strerror}")
+
+
+def give_up(stream) -> None:
+    """Let what cannot be written go nowhere, as Python's end would fail on it once more."""
+    try:
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def mend_streams() -> None:
