@@ -3,20 +3,33 @@
 The shipped config.yaml, with what another file and the command line replace.
 """
 
-import copy
 import difflib
+import math
 from pathlib import Path
 
 import yaml
 
 from .errors import UserError
+from .reading import CONTROL, shown
 
 SHIPPED = Path(__file__).resolve().parent.parent / "config.yaml"
-AT_LEAST_ONE = (
-    "data.batch_size", "model.d_model", "model.d_ff", "model.num_layers", "model.num_heads",
-    "training.epochs", "training.gradient_accumulation_steps",
-)
+LARGEST_FILE = 100_000  # bytes of a configuration; the shipped one has 4,000
+LARGEST_NUMBER = 2**31 - 1
+DEEPEST = 12  # sections and lists in each other
+LONGEST_NUMBER = 40  # characters
+LIMITS = {  # least and most
+    "data.batch_size": (1, 10**6), "data.NUM_WORKERS": (0, 1000),
+    "model.d_model": (1, 10**6), "model.d_ff": (1, 10**6), "model.num_layers": (1, 10**4),
+    "model.num_heads": (1, 10**6), "training.epochs": (1, LARGEST_NUMBER),
+    "training.gradient_accumulation_steps": (1, LARGEST_NUMBER),
+}  # fmt: skip
+_PLAIN_TAGS = (":bool", ":int", ":float", ":null")
 FOUND = ("max_len", "num_classes")  # of the data and the tokenizer, by run_lm.py
+# What a checkpoint says of the data; of this kind are the values there.
+TRAINED_ON = {
+    "folder": "", "made_of": [], "transcripts": 0, "characters": 0, "tokens": 0, "sha256": "",
+    "val_sha256": "", "tokenizer_sha256": "",
+}
 SHARES = ("model.dropout", "model.layer_drop_rate", "loss.label_smoothing")
 
 
@@ -38,33 +51,69 @@ def load_config(path: str | Path = SHIPPED, settings: list[str] | None = None) -
         _replace(config, given, str(path))
     for setting in settings or []:
         key, equals, value = setting.partition("=")
+        source = f"--set {setting[:100]}"
         if not equals:
-            raise UserError(
-                f"--set {setting}: write section.key=value, for example model.num_layers=6"
-            )
-        given = _parse(value, f"--set {setting}")
+            raise UserError(f"{source}: write section.key=value, for example model.num_layers=6")
+        given = _parse(value, source)
         for part in reversed(key.split(".")):
             given = {part: given}
-        _replace(config, given, f"--set {setting}")
-    for key in (*AT_LEAST_ONE, *SHARES):
+        _replace(config, given, source)
+    _check_limits(config, str(path))
+    return config
+
+
+def complete_config(given: object, source: str) -> dict:
+    """The configuration that a checkpoint has, with the model's sizes and what it was trained on.
+
+    UserError that names the `source` and what is wrong if it is not of a run of run_lm.py.
+    """
+    shipped = _read(SHIPPED)
+    not_ours = "it is not of run_lm.py, train anew"
+    if not isinstance(given, dict):
+        raise UserError(f"{source}: it has no configuration; {not_ours}")
+    if lacking := {*shipped, "trained_on"} - given.keys():
+        raise UserError(f"{source}: its configuration has no {min(lacking)}; {not_ours}")
+    config = {**shipped, "trained_on": dict(TRAINED_ON)}
+    config["model"] |= dict.fromkeys(FOUND, 1)
+    if isinstance(given["model"], dict) and (lacking := {*FOUND} - given["model"].keys()):
+        raise UserError(f"{source}: its configuration has no model.{min(lacking)}; {not_ours}")
+    _replace(config, given, source)
+    _check_limits(config, source)
+    if min(config["model"][name] for name in FOUND) < 1:
+        raise UserError(f"{source}: a size of its model is below 1; {not_ours}")
+    if "tokenizer_sha256" not in given["trained_on"]:  # of an older run
+        del config["trained_on"]["tokenizer_sha256"]
+    return config
+
+
+def _check_limits(config: dict, source: str) -> None:
+    """UserError for a number that is too small or too large for what it sets."""
+    for key, (least, most) in LIMITS.items():
         section, name = key.split(".")
         value = config[section][name]
-        if key in AT_LEAST_ONE and value < 1:
-            raise UserError(f"{path}: {key} is {value}; give at least 1")
-        if key in SHARES and not 0 <= value < 1:
-            raise UserError(f"{path}: {key} is {value}; give at least 0 and less than 1")
-    return config
+        if not least <= value <= most:
+            bound = f"at least {least}" if value < least else f"at most {most:,}"
+            raise UserError(f"{source}: {key} is {value}; give {bound}")
+    for key in SHARES:
+        section, name = key.split(".")
+        value = config[section][name]
+        if not 0 <= value < 1:
+            raise UserError(f"{source}: {key} is {value}; give at least 0 and less than 1")
 
 
 def _read(path: str | Path) -> dict:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with open(path, "rb") as file:  # a pipe is welcome here
+            content = file.read(LARGEST_FILE + 1)
+        text = content.decode("utf-8")
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read as a configuration ({error.strerror}); give another path"
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    except ValueError as error:  # a name with a zero byte
+        raise UserError(f"{path}: cannot be read ({error}); give another path") from None
     config = _parse(text, str(path))
     if not isinstance(config, dict):
         raise UserError(
@@ -74,8 +123,10 @@ def _read(path: str | Path) -> dict:
 
 
 def _parse(text: str, source: str) -> object:
+    if len(text) > LARGEST_FILE:
+        raise UserError(f"{source}: more than {LARGEST_FILE:,} characters; shorten it")
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{source}:{mark.line + 1}" if mark else source
@@ -84,12 +135,57 @@ def _parse(text: str, source: str) -> object:
         ) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """Values of YAML that a configuration has: no alias, tag, date or merge key, nothing deep.
+
+    With aliases a few lines may stand for more values than there is memory.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith(_PLAIN_TAGS)]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def __init__(self, stream):
+        super().__init__(stream)
+        self.depth = 0
+
+    def compose_node(self, parent, index):
+        event = self.peek_event()
+        problem = None
+        if isinstance(event, yaml.AliasEvent):
+            problem = f"*{event.anchor[:30]} stands for a value elsewhere; write it out"
+        elif event.tag is not None:
+            problem = f"the tag {event.tag[:30]}; write the value alone"
+        elif self.depth == DEEPEST:
+            problem = f"more than {DEEPEST} lists and sections in each other"
+        if problem:
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_object(self, node, deep=False):
+        number = node.tag.endswith((":int", ":float"))
+        if number and len(node.value) > LONGEST_NUMBER:
+            problem = f"a number of {len(node.value):,} characters"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, OverflowError):  # such as 0x_
+            problem = f"{shown(node.value)} looks like a number and is none"
+            raise yaml.constructor.ConstructorError(
+                None, None, problem, node.start_mark
+            ) from None
+
+
 def _replace(config: dict, given: dict, source: str, place: str = "") -> None:
     """Put the values of `given` into `config`, section by section, in place."""
     for key, value in given.items():
-        name = f"{place}{key}"
+        name = f"{place}{str(key)[:60]}"
         if key not in config:
-            near = difflib.get_close_matches(str(key), map(str, config), 1)
+            near = difflib.get_close_matches(str(key)[:60], map(str, config), 1)
             hint = f"there are {', '.join(map(str, config))}"
             if near:
                 hint = f"did you mean {place}{near[0]}?"
@@ -97,14 +193,31 @@ def _replace(config: dict, given: dict, source: str, place: str = "") -> None:
         if isinstance(config[key], dict) and isinstance(value, dict):
             _replace(config[key], value, source, f"{name}.")
         elif (wanted := kind(config[key])) in (kind(value), kind(value).replace("whole ", "")):
-            config[key] = float(value) if wanted == "number" else copy.deepcopy(value)
+            _check_values(value, source, name)
+            config[key] = float(value) if wanted == "number" else value
         else:
             hint = ""
             if wanted == "number" and kind(value) == "text":
                 hint = " (YAML takes 1e-4 for text: write 1.0e-4)"
             raise UserError(
-                f"{source}: {name} is {value!r}, which is {kind(value)}; give a {wanted}{hint}"
+                f"{source}: {name} is {shown(value)}, which is {kind(value)}; give a {wanted}{hint}"
             )
+
+
+def _check_values(value: object, source: str, name: str) -> None:
+    """UserError for what a program may choke on later, in a list too."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_values(item, source, f"{name}.{str(key)[:60]}")
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            _check_values(item, source, f"{name}[{i}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{source}: {name} is {value}; give a finite number")
+    elif isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+        raise UserError(f"{source}: {name} is {shown(value)}; give at most {LARGEST_NUMBER:,}")
+    elif isinstance(value, str) and CONTROL.search(value):
+        raise UserError(f"{source}: {name} is {shown(value)}; take the control character out")
 
 
 def kind(value: object) -> str:

@@ -1,8 +1,10 @@
 """A trap of YAML."""
 
 from ..errors import UserError
+from ..reading import shown
 
 TEXTS = ("name", "patterns")  # keys whose values may well be digits
+
 
 def reject_text_numbers(config: object, place: str) -> None:
     """UserError for a number that is text, anywhere in a configuration of dicts and lists.
@@ -18,7 +20,8 @@ def reject_text_numbers(config: object, place: str) -> None:
             reject_text_numbers(value, f"{place}[{i}]")
     elif isinstance(config, str) and _is_number(config):
         raise UserError(
-            f"{place}: '{config}' is text and not a number; YAML wants it as {float(config):.1e}"
+            f"{place}: {shown(config)} is text and not a number; YAML wants it as "
+            f"{float(config):.1e}"
         )
 
 

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import (
 from torch.utils.data import DataLoader
 
 from ..errors import UserError
+from ..reading import shown
 from .config_numbers import reject_text_numbers
 
 DEFAULTS = {  # of the section that each name has in the configuration
@@ -54,7 +55,7 @@ def create_scheduler(
     try:
         scheduler = _base_scheduler(optimizer, name, _section(scheduler_config, name), steps)
         return _after_warmup(optimizer, scheduler, warmup, steps)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise UserError(f"scheduler {name}: {error}; correct it in the configuration") from None
 
 
@@ -64,6 +65,8 @@ def _section(scheduler_config: dict, name: str) -> dict:
     Other keys are left out.
     """
     given = scheduler_config.get(name) or {}
+    if not isinstance(given, dict):
+        raise UserError(f"scheduler.{name}: {shown(given)}; give a section")
     return {key: given.get(key, default) for key, default in DEFAULTS[name].items()}
 
 
@@ -73,7 +76,7 @@ def _steps_per_epoch(train_loader: DataLoader, gradient_accumulation_steps: int)
 
 def _in_steps(key: str, epochs: float, steps: int, least: int = 1) -> int:
     length = round(epochs * steps)
-    if length < least:
+    if not least <= length < 2**31:
         raise ValueError(f"{key} is {epochs} epochs, {length} steps")
     return length
 

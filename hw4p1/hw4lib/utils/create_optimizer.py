@@ -5,6 +5,7 @@ from collections import Counter
 from torch import nn, optim
 
 from ..errors import UserError
+from ..reading import shown
 from .config_numbers import reject_text_numbers
 
 OPTIMIZERS = {  # name in the configuration -> class, and the options in the section of that name
@@ -34,13 +35,17 @@ def create_optimizer(model: nn.Module, opt_config: dict) -> optim.Optimizer:
         )
     optimizer_class, keys = OPTIMIZERS[name]
     section = opt_config.get(name) or {}
+    if not isinstance(section, dict):
+        raise UserError(f"optimizer.{name}: {shown(section)}; give a section")
     options = {key: section[key] for key in keys if key in section}
     try:
         optimizer = optimizer_class(
             _groups(model, opt_config), lr=opt_config["lr"],
             weight_decay=opt_config["weight_decay"], **options
         )
-    except (TypeError, ValueError, IndexError) as error:
+    except UserError:
+        raise
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise UserError(f"optimizer {name}: {error}; correct it in the configuration") from None
     _print_summary(optimizer)
     return optimizer
@@ -56,9 +61,9 @@ def _groups(model: nn.Module, opt_config: dict) -> list[dict]:
             for name, p in trainable.items()
         ]
     decay = opt_config.get("layer_decay")
-    if _enabled(decay):
+    if _enabled(decay, "optimizer"):
         return [
-            {"params": [p], "lr": _decayed(base, name, decay), "name": name}
+            {"params": [p], "lr": _decayed(base, name, decay, "optimizer"), "name": name}
             for name, p in trainable.items()
         ]
     return [{"params": list(trainable.values()), "lr": base, "name": "model"}]
@@ -69,26 +74,37 @@ def _rate(name: str, entries: list[dict], base: float) -> float:
 
     That of the first entry of `param_groups` which matches its name.
     """
+    place = "optimizer.param_groups"
+    if not isinstance(entries, list):
+        raise UserError(f"{place}: {shown(entries)}; give a list")
     for entry in entries:
-        well_formed = isinstance(entry, dict) and isinstance(
-            entry.get("patterns"), (list, type(None))
-        )
-        if not well_formed or not isinstance(entry.get("lr", base), (int, float)):
+        patterns = entry.get("patterns") or [] if isinstance(entry, dict) else None
+        texts = isinstance(patterns, list) and all(isinstance(text, str) for text in patterns)
+        if not texts or not isinstance(entry.get("lr", base), (int, float)):
             raise UserError(
-                f"optimizer.param_groups: {entry!r}; patterns has to be a list in it, and lr a "
+                f"{place}: {shown(entry)}; patterns has to be a list of texts in it, and lr a "
                 "number"
             )
-        if any(pattern in name for pattern in entry.get("patterns") or []):
-            return _decayed(entry.get("lr", base), name, entry.get("layer_decay"))
+        if any(pattern in name for pattern in patterns):
+            return _decayed(entry.get("lr", base), name, entry.get("layer_decay"), place)
     return base
 
 
-def _enabled(decay: dict | None) -> bool:
-    return bool(decay) and bool(decay.get("enabled"))
+def _enabled(decay: dict | None, place: str) -> bool:
+    """Whether a section `layer_decay` says so. UserError if it is something else."""
+    if decay is None:
+        return False
+    enabled = isinstance(decay, dict) and bool(decay.get("enabled"))
+    if not isinstance(decay, dict) or enabled and type(decay.get("decay_rate")) not in (int, float):
+        raise UserError(
+            f"{place}.layer_decay: {shown(decay)}; give a section with enabled and a number "
+            "decay_rate"
+        )
+    return enabled
 
 
-def _decayed(lr: float, name: str, decay: dict | None) -> float:
-    return lr * decay["decay_rate"] ** name.count(".") if _enabled(decay) else lr
+def _decayed(lr: float, name: str, decay: dict | None, place: str) -> float:
+    return lr * decay["decay_rate"] ** name.count(".") if _enabled(decay, place) else lr
 
 
 def _print_summary(optimizer: optim.Optimizer) -> None:
