@@ -1,5 +1,7 @@
 """Transcripts -> (input, target) pairs and batches of them (handout, section 5.1.2)."""
 
+import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from ..errors import TooShort, UserError
-from .npy_files import load_transcript
+from ..reading import printable
+from .npy_files import parse_transcript, read_transcript
 from .tokenizer import H4Tokenizer
 
 
@@ -37,9 +40,12 @@ class LMDataset(Dataset):
         self.total_chars = 0
         self.total_tokens = 0  # without SOS and EOS
         self.text_max_len = 0  # of an input, which is that of its target
-        print(f"loading {len(self.text_files):,} transcripts from {self.text_dir}")
-        for name in tqdm(self.text_files, desc=partition, disable=None):
-            self._add(Path(self.text_dir) / name)
+        digest = hashlib.sha256()
+        print(printable(f"loading {len(self.text_files):,} transcripts from {self.text_dir}"))
+        for name in tqdm(self.text_files, desc=printable(partition), disable=None):
+            content = self._add(Path(self.text_dir) / name)
+            digest.update(os.fsencode(name) + b"\0" + content)
+        self.sha256 = digest.hexdigest()  # of the names and contents of all files
         self.avg_chars_per_token = self.total_chars / self.total_tokens if self.total_tokens else 0
         self.length = len(self.transcripts_shifted)
 
@@ -55,7 +61,8 @@ class LMDataset(Dataset):
         subset = self.config["subset"]
         if not 0 < subset <= 1:
             raise UserError(f"data.subset {subset}: a share of the files is above 0 and at most 1")
-        taken = names[: int(subset * len(names))]
+        # Rounded first: 0.29 * 100 is 28.999999999999996.
+        taken = names[: int(round(subset * len(names), 9))]
         if not taken:
             raise UserError(
                 f"{folder}: {subset} of its {len(names)} .npy files is none; add files or raise "
@@ -63,9 +70,10 @@ class LMDataset(Dataset):
             )
         return taken
 
-    def _add(self, path: Path) -> None:
-        """Read a file and add its pair and its numbers."""
-        text = load_transcript(path)
+    def _add(self, path: Path) -> bytes:
+        """Read a file and add its pair and its numbers; returns what is in it."""
+        content = read_transcript(path)
+        text = parse_transcript(content, path)
         try:
             tokens = self.tokenizer.encode(text)
         except UserError as error:
@@ -83,6 +91,7 @@ class LMDataset(Dataset):
         self.total_chars += len(text)
         self.total_tokens += len(tokens)
         self.text_max_len = max(self.text_max_len, len(tokens) + 1)
+        return content
 
     def get_avg_chars_per_token(self) -> float:
         """Characters per token over the whole partition; SOS and EOS are not counted."""

@@ -5,6 +5,9 @@ part of the homework has, reads the same.
 """
 
 import hashlib
+import io
+import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,34 +17,72 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import write_json
-from .text import pieces, read_units
+from ..reading import read_file
+from .text import pieces, read_bytes, units_of
 
 PARTITIONS = ("train", "val", "test")
 RECORD = "source.json"  # beside the partitions: which files they were made of
+LARGEST = 4_000_200  # bytes of a transcript: a million characters
+LARGEST_RECORD = 10_000_000
+REMEDY = "make it again with make_data.py"
 SAMPLE = Path(__file__).resolve().parents[3] / "hw04" / "data" / "sample"
 
 Unit = tuple[str, str]  # name and text of a book or story
 
 
 def load_transcript(path: str | Path) -> str:
-    """The text in a file.
+    """The text in a file. UserError that names the file if it is not one."""
+    return parse_transcript(read_transcript(path), path)
 
-    UserError that names the file if it is not one; nothing is ever unpickled.
+
+def read_transcript(path: str | Path) -> bytes:
+    """The bytes of a file. UserError that names it if they cannot be read, or are too many."""
+    return read_file(path, REMEDY, LARGEST)
+
+
+def parse_transcript(content: bytes, path: str | Path) -> str:
+    """The text that a file of these bytes has; nothing is ever unpickled.
+
+    What its header says is compared with the bytes that there are before anything is made of it.
     """
-    remedy = "make it again with make_data.py"
+    file = io.BytesIO(content)
     try:
-        with open(path, "rb") as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
-        text = "".join(array.tolist()) if array.dtype.kind == "U" and array.ndim <= 1 else None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("not of the format 1.0")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file, max_header_size=1000)
+        if dtype.hasobject:
+            raise ValueError("pickled objects")
+        start = file.tell()
     except Exception as error:  # what NumPy raises for a damaged file is of many classes
-        raise UserError(f"{path}: not a .npy file of text ({error}); {remedy}") from None
-    if text is None:
-        raise UserError(
-            f"{path}: an array of {array.dtype} and shape {array.shape} is no transcript; {remedy}"
-        )
-    return text
+        raise UserError(f"{path}: not a .npy file of text ({error}); {REMEDY}") from None
+    if dtype.kind != "U" or len(shape) > 1:
+        what = f"an array of {dtype} and shape {shape}"
+        raise UserError(f"{path}: {what[:100]} is no transcript; {REMEDY}")
+    if dtype.itemsize * math.prod(shape) != len(content) - start:
+        raise UserError(f"{path}: not a .npy file of text (of another size than it says); {REMEDY}")
+    try:
+        return "".join(np.frombuffer(content, dtype, offset=start).tolist())
+    except ValueError as error:  # numbers that are no characters, or characters of no bytes
+        raise UserError(f"{path}: not a .npy file of text ({error}); {REMEDY}") from None
+
+
+def made_of(record: Path, partition: str) -> list[str]:
+    """The names of the files that a partition was made of, by the record beside the partitions.
+
+    An empty list if there is no record; UserError if there is something else in its place.
+    """
+    if not record.is_file():
+        return []
+    remedy = "remove it, or make the data again with make_data.py"
+    content = read_file(record, remedy, LARGEST_RECORD)
+    try:
+        sources = json.loads(content)["sources"]
+        names = [source["file"] for source in sources.get(partition, sources.get("train", []))]
+        if not all(type(name) is str for name in names):
+            raise TypeError("a name that is no text")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise UserError(f"{record}: no record of make_data.py; {remedy}") from None
+    return names
 
 
 def read_sources(paths: list[Path]) -> tuple[list[Unit], list[dict]]:
@@ -58,9 +99,10 @@ def read_sources(paths: list[Path]) -> tuple[list[Unit], list[dict]]:
     units: list[Unit] = []
     record = []
     for path in files:
-        texts = read_units(path)
+        content = read_bytes(path)
+        texts = units_of(content, path)
         units += [(f"{path.stem}-{i:06d}", text) for i, text in enumerate(texts)]
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = hashlib.sha256(content).hexdigest()
         record.append({"file": path.name, "sha256": digest, "books_or_stories": len(texts)})
     return units, record
 

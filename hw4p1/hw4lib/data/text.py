@@ -37,25 +37,36 @@ WORD = re.compile(r"[A-Z]+(?:'[A-Z]+)*")
 Word = tuple[str, int]
 
 
-def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file. UserError that names the place if it is none."""
+def read_bytes(path: str | Path) -> bytes:
+    """All of a file or pipe, which is read once. UserError that names it if that fails."""
     try:
-        return Path(path).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give another path") from None
+
+
+def decode(content: bytes, path: str | Path) -> str:
+    """The text of a UTF-8 file. UserError that names the place if it is none."""
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         hint = "convert it, for example with iconv -f latin1 -t utf-8"
         raise UserError(f"{path}: not UTF-8 at byte {error.start}; {hint}") from None
 
 
 def read_units(path: str | Path) -> list[str]:
-    """The books or stories of a file, which a split keeps whole.
+    """The books or stories of a file, as `units_of` finds them."""
+    return units_of(read_bytes(path), path)
+
+
+def units_of(content: bytes, path: str | Path) -> list[str]:
+    """The books or stories in the content of a file, which a split keeps whole.
 
     With `<|endoftext|>` in it each part is a story; in a tokenised corpus (`.tokens` in its name)
     without that each line is; else the file is one book, and what Project Gutenberg has put around
     it is removed.
     """
-    text, tokenised = read_text(path), ".tokens" in Path(path).name
+    text, tokenised = decode(content, path), ".tokens" in Path(path).name
     if END_OF_STORY in text:
         units = text.split(END_OF_STORY)
     else:

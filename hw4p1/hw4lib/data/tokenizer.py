@@ -1,13 +1,14 @@
 """Text -> token ids and back, with the files of train_tokenizers.py (handout, section 5.1.1)."""
 
+import hashlib
 import re
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, processors
 
 from ..errors import UserError
-
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[MASK]", "[SOS]", "[EOS]", "[BLANK]")
+from ..reading import printable, read_file
+from .tokenizer_file import LARGEST, SPECIAL_TOKENS, make_tokenizer
 
 
 class H4Tokenizer:
@@ -33,12 +34,6 @@ class H4Tokenizer:
         self.tokenizer = self._load(token_map[token_type])
         self.vocab_size = self.tokenizer.get_vocab_size()
         ids = [self.tokenizer.token_to_id(token) for token in SPECIAL_TOKENS]
-        if None in ids:
-            lacking = SPECIAL_TOKENS[ids.index(None)]
-            raise UserError(
-                f"{token_map[token_type]}: it has no {lacking} token; make it with "
-                "train_tokenizers.py"
-            )
         self.pad_id, self.unk_id, self.mask_id, self.sos_id, self.eos_id, self.blank_id = ids
         self._special_ids = frozenset(ids)
         self._alphabet = self._characters()
@@ -54,12 +49,16 @@ class H4Tokenizer:
             raise UserError(
                 f"{path}: no such file; correct token_map, or make it with train_tokenizers.py"
             )
+        remedy = "make it again with train_tokenizers.py"
+        content = read_file(path, remedy, LARGEST)
+        self.sha256 = hashlib.sha256(content).hexdigest()  # of the file
         try:
-            tokenizer = Tokenizer.from_file(str(path))
+            tokenizer = make_tokenizer(content, self.token_type == "char")
         except Exception as error:  # the library raises no narrower class
-            raise UserError(
-                f"{path}: no tokenizer ({error}); make it again with train_tokenizers.py"
-            ) from None
+            why = f"no tokenizer of this type ({type(error).__name__})"
+            if type(error) is ValueError:
+                why = str(error)[:100]
+            raise UserError(f"{path}: {why}; {remedy}") from None
         if self.token_type == "char":
             # Else characters come back with spaces between them.
             tokenizer.decoder = decoders.Fuse()
@@ -128,5 +127,5 @@ class H4Tokenizer:
             "  "
             + ", ".join(f"{token} {self.tokenizer.token_to_id(token)}" for token in SPECIAL_TOKENS)
         )
-        print(f"  {text}\n  {self.tokenize(text)}\n  {ids}\n  {self.decode(ids)}")
+        print(f"  {text}\n  {self.tokenize(text)}\n  {ids}\n  {printable(self.decode(ids))}")
         print(f"  {self.get_avg_chars_per_token(ids):.2f} characters per token")

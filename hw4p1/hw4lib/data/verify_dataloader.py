@@ -2,12 +2,15 @@
 
 from torch.utils.data import DataLoader
 
+from ..reading import printable
+
 
 def verify_dataloader(dataloader: DataLoader) -> None:
     """Print sizes: of the partition, of a batch, of the longest transcript and of a token."""
     dataset = dataloader.dataset
     shifted, golden, lengths = next(iter(dataloader))
-    print(f"partition {dataset.partition}: {len(dataloader):,} batches of {dataloader.batch_size}")
+    batches = f"{len(dataloader):,} batches of {dataloader.batch_size}"
+    print(printable(f"partition {dataset.partition}: {batches}"))
     print(
         f"  shifted {tuple(shifted.shape)}, golden {tuple(golden.shape)}, lengths "
         f"{tuple(lengths.shape)}"

@@ -48,7 +48,8 @@ class SequenceGenerator:
         self._check(x, temperature, repeat_penalty)
 
         def adjust(logits: Tensor, sequences: Tensor) -> Tensor:
-            return self._apply_repeat_penalty(logits, sequences, repeat_penalty) / temperature
+            penalised = self._apply_repeat_penalty(logits, sequences, repeat_penalty)
+            return self._over_temperature(penalised, temperature)
 
         return self._extend(x, adjust, lambda log_probs: log_probs.argmax(-1))
 
@@ -73,7 +74,7 @@ class SequenceGenerator:
             )
 
         def adjust(logits: Tensor, sequences: Tensor) -> Tensor:
-            return self._filter_logits(logits, temperature, top_k, top_p)
+            return self._filter_logits(self._below_best(logits), temperature, top_k, top_p)
 
         return self._extend(x, adjust, lambda log_probs: log_probs.exp().multinomial(1)[:, 0])
 
@@ -113,9 +114,10 @@ class SequenceGenerator:
         scores = torch.zeros(len(x), 1, device=x.device)
         finished = torch.zeros(len(x), 1, dtype=torch.bool, device=x.device)
         while beams.shape[2] < self.max_length and not finished.all():
-            logits = self._apply_repeat_penalty(
-                self._score_beams(beams), beams, repeat_penalty
-            ) / temperature
+            logits = self._over_temperature(
+                self._apply_repeat_penalty(self._score_beams(beams), beams, repeat_penalty),
+                temperature,
+            )
             log_probs = self._frozen(logits.log_softmax(-1), finished)  # (B, W, V)
             V = log_probs.shape[2]
             candidates = (scores[:, :, None] + log_probs).flatten(1)  # (B, W * V)
@@ -159,8 +161,28 @@ class SequenceGenerator:
         """
         if penalty == 1.0:
             return logits
+        numbers = torch.finfo(logits.dtype)
+        penalty = min(max(penalty, numbers.tiny), numbers.max)
         seen = logits.gather(-1, sequences)
-        return logits.scatter(-1, sequences, torch.where(seen > 0, seen / penalty, seen * penalty))
+        changed = torch.where(seen > 0, seen / penalty, seen * penalty)
+        return logits.scatter(-1, sequences, changed.clamp(numbers.min, numbers.max))
+
+    def _below_best(self, logits: Tensor) -> Tensor:
+        """Logits (..., V) less their maximum, which changes no probability.
+
+        UserError if there is no maximum, as scores are infinite or no numbers.
+        """
+        best = logits.amax(-1, keepdim=True)
+        if not best.isfinite().all():
+            raise UserError("the model's scores are no finite numbers; train it anew")
+        return logits - best
+
+    def _over_temperature(self, logits: Tensor, temperature: float) -> Tensor:
+        """Logits (..., V) less their maximum, over the temperature.
+
+        So the best is 0 at any temperature; near 0 the others become -inf, which is greedy.
+        """
+        return self._below_best(logits) / max(temperature, torch.finfo(logits.dtype).tiny)
 
     def _filter_logits(
         self, logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
@@ -169,9 +191,11 @@ class SequenceGenerator:
 
         These are the ones outside the top k, then outside the nucleus. Ties with the k-th stay. The
         nucleus is the smallest set of most probable tokens whose probabilities sum up to more than
-        `top_p` (Holtzman et al. 2020).
+        `top_p` (Holtzman et al. 2020). The best logit stays finite at any temperature.
         """
-        logits = logits / temperature
+        numbers = torch.finfo(logits.dtype)
+        best = logits.amax(-1, keepdim=True) / max(temperature, numbers.tiny)
+        logits = self._over_temperature(logits, temperature) + best.clamp(numbers.min, numbers.max)
         if top_k > 0:
             kth = logits.topk(min(top_k, logits.shape[-1])).values[..., -1:]
             logits = logits.masked_fill(logits < kth, -math.inf)
