@@ -15,7 +15,6 @@ embedded in this repository.
 
 import argparse
 import contextlib
-import hashlib
 import io
 import os
 import random
@@ -32,17 +31,18 @@ HERE = Path(__file__).resolve().parent
 try:
     import torch
     import yaml
-    from hw4lib.config import SHIPPED, first_difference, load_config
+    from hw4lib.config import SHIPPED, complete_config, first_difference, load_config
     from hw4lib.data import H4Tokenizer, LMDataset
     from hw4lib.data.length_order import LengthOrder
-    from hw4lib.data.npy_files import RECORD, make_sample
+    from hw4lib.data.npy_files import RECORD, made_of, make_sample
     from hw4lib.entry import guarded
     from hw4lib.errors import Stopped, UserError
     from hw4lib.files import atomic_write, write_json
     from hw4lib.lock import exclusive
     from hw4lib.model import DecoderOnlyTransformer
+    from hw4lib.reading import printable
     from hw4lib.trainers import LMTrainer
-    from hw4lib.trainers.base_trainer import read_checkpoint
+    from hw4lib.trainers.checkpoint import check_model, read_checkpoint
     from hw4lib.trainers.lm_trainer import GENERATION
     from hw4lib.utils import create_optimizer, create_scheduler
     from torch.utils.data import DataLoader
@@ -96,13 +96,6 @@ def make_tokenizer(config: dict) -> H4Tokenizer:
     return H4Tokenizer(token_map, settings["token_type"], validate=False)
 
 
-def tokenizer_digest(config: dict) -> str:
-    """The SHA-256 of the tokenizer's file."""
-    settings = config["tokenization"]
-    path = locate(settings["token_map"][settings["token_type"]])
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def make_loader(config: dict, tokenizer: H4Tokenizer, partition: str, device: str) -> DataLoader:
     """Batches of a partition (train, val or test), each of similar length.
 
@@ -123,18 +116,11 @@ def describe_data(loader: DataLoader) -> dict:
     """Which transcripts a loader has: folder, counts, digest, what they are made of if known."""
     dataset = loader.dataset
     folder = Path(dataset.text_dir)
-    digest = hashlib.sha256()
-    for name in dataset.text_files:
-        digest.update(name.encode() + b"\0" + (folder / name).read_bytes())
-    record = folder.parent / RECORD
-    sources = {}
-    if record.is_file():
-        sources = yaml.safe_load(record.read_text(encoding="utf-8")).get("sources", {})
-    files = [source["file"] for source in sources.get(dataset.partition, sources.get("train", []))]
     return {
-        "folder": "/".join(folder.parts[-2:]), "made_of": files, "transcripts": len(dataset),
-        "characters": dataset.total_chars, "tokens": dataset.total_tokens,
-        "sha256": digest.hexdigest(),
+        "folder": "/".join(folder.parts[-2:]),
+        "made_of": made_of(folder.parent / RECORD, dataset.partition),
+        "transcripts": len(dataset), "characters": dataset.total_chars,
+        "tokens": dataset.total_tokens, "sha256": dataset.sha256,
     }
 
 
@@ -203,18 +189,19 @@ def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader],
     config["model"]["num_classes"] = tokenizer.vocab_size
     config["trained_on"] = {
         **describe_data(loaders["train"]), "val_sha256": describe_data(loaders["val"])["sha256"],
-        "tokenizer_sha256": tokenizer_digest(config),
+        "tokenizer_sha256": tokenizer.sha256,
     }
-    if resume and last.exists():
-        check_same_run(config, whole_config(last), last)
+    before = read_run(last) if resume and last.exists() else None
+    if before:
+        check_same_run(config, before["config"], last)
     trainer = make_trainer(config, tokenizer, args.run, args.device)
     trainer.optimizer = create_optimizer(trainer.model, config["optimizer"])
     accumulate = config["training"]["gradient_accumulation_steps"]
     trainer.scheduler = create_scheduler(
         trainer.optimizer, config["scheduler"], loaders["train"], accumulate
     )
-    if resume and last.exists():
-        load_whole(trainer, last.name)
+    if before:
+        load_whole(trainer, before, last)
     return trainer, loaders, note
 
 
@@ -229,14 +216,11 @@ def spread_epochs(config: dict, epochs: int) -> None:
     config["scheduler"]["cosine"]["T_max"] = epochs - warmup["epochs"] * warmup["enabled"]
 
 
-def whole_config(path: Path) -> dict:
-    """The configuration in a checkpoint. UserError if it is not of this program."""
-    config = read_checkpoint(path).get("config", {})
-    lacking = {*load_config(), "trained_on"} - config.keys()
-    if lacking:
-        why = f"its configuration has no {min(lacking)}; it is not of run_lm.py, train anew"
-        raise UserError(f"{path}: {why}")
-    return config
+def read_run(path: Path) -> dict:
+    """The content of a checkpoint. UserError if its configuration is not of this program."""
+    content = read_checkpoint(path)
+    content["config"] = complete_config(content.get("config"), str(path))
+    return content
 
 
 def check_same_run(config: dict, before: dict, path: Path) -> None:
@@ -259,12 +243,12 @@ def check_same_run(config: dict, before: dict, path: Path) -> None:
         raise UserError(f"{path}: the run began otherwise, {difference} now; {how}")
 
 
-def load_whole(trainer: LMTrainer, filename: str) -> None:
-    """Load a checkpoint of which every part has to fit."""
+def load_whole(trainer: LMTrainer, content: dict, path: Path) -> None:
+    """Load the content of a checkpoint, of which every part has to fit."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".* is left out: .*")
         try:
-            trainer.load_checkpoint(filename)
+            trainer.load_content(content, path)
         except (UserWarning, RuntimeError) as problem:
             raise UserError(f"{problem}; train anew under another --run") from None
 
@@ -324,7 +308,8 @@ def stopping_on_signals(trainer: LMTrainer) -> Iterator[None]:
 def load_best(args: argparse.Namespace) -> LMTrainer:
     """A trainer with the best model of a run and all that it was made with."""
     path = checkpoint_path(args.run, "best-metric")
-    config = whole_config(path)
+    content = read_run(path)
+    config = content["config"]
     config["training"]["use_wandb"] = False
     tokenizer = make_tokenizer(config)
     name = tokenizer.token_type
@@ -333,12 +318,14 @@ def load_best(args: argparse.Namespace) -> LMTrainer:
             f"{path}: made with {config['model']['num_classes']} tokens, but the tokenizer {name} "
             f"has {tokenizer.vocab_size} now; use the files that it was made with"
         )
-    digest = tokenizer_digest(config)
+    digest = tokenizer.sha256
     if digest != config["trained_on"].get("tokenizer_sha256", digest):
         why = f"the tokenizer {name} is not that of its training; put its file back, or train anew"
         raise UserError(f"{path}: {why}")
+    if content["model_state_dict"]:  # else it is told below that there is nothing to load
+        check_model(content["model_state_dict"], config["model"], str(path))
     trainer = make_trainer(config, tokenizer, args.run, args.device)
-    load_whole(trainer, trainer.best_model_path.name)
+    load_whole(trainer, content, path)
     return trainer
 
 
@@ -357,10 +344,11 @@ def load_test(args: argparse.Namespace, trainer: LMTrainer) -> tuple[DataLoader,
             f"tokens with SOS, but the model's max_len is {max_len}; cut it, or train with it in "
             "the data"
         )
-    if not trainer.training_history:
+    judged = [entry for entry in trainer.training_history if "val" in entry]
+    if not judged:
         why = "it has no training_history; it is not of run_lm.py, train anew"
         raise UserError(f"{trainer.best_model_path}: {why}")
-    best = min(trainer.training_history, key=lambda h: h["val"]["ce_loss_char"])
+    best = min(judged, key=lambda entry: entry["val"]["ce_loss_char"])
     trained = {
         "run": args.run, "best_epoch": best["epoch"],
         "val_perplexity_char": best["val"]["perplexity_char"],
@@ -379,7 +367,7 @@ def evaluate(args: argparse.Namespace) -> None:
     path = trainer.expt_root / "test_metrics.json"
     write_json(path, {**metrics, **record})
     for name, texts in results.items():
-        print(f"{name}: {texts[0]['prompt']} ... {texts[0]['generated']}")
+        print(printable(f"{name}: {texts[0]['prompt']} ... {texts[0]['generated']}"))
     print(f"numbers in {path}, texts in {trainer.text_dir}")
 
 
@@ -406,7 +394,7 @@ def generate(args: argparse.Namespace) -> None:
         settings |= {"top_k": args.top_k, "top_p": args.top_p}
     sequences, scores = trainer.continue_prompts(prompts, settings)
     for sequence, score in zip(sequences, scores, strict=True):
-        print(tokenizer.decode(sequence.tolist(), skip_special_tokens=True))
+        print(printable(tokenizer.decode(sequence.tolist(), skip_special_tokens=True)))
         new = len(sequence) - prompts.shape[1]
         end = "EOS" if sequence[-1] == tokenizer.eos_id else "max_len"
         print(f"-- {new} tokens, ended by {end}, log-probability {score:.2f}")
@@ -525,8 +513,8 @@ def run_name(text: str) -> str:
 
 def positive(text: str) -> int:
     number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("give at least 1")
+    if not 1 <= number < 2**31:
+        raise argparse.ArgumentTypeError("give at least 1 and less than 2^31")
     return number
 
 

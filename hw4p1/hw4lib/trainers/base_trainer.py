@@ -17,6 +17,15 @@ from torch import Tensor, nn
 from ..errors import Stopped, UserError
 from ..files import atomic_write, write_json
 from ..model import DecoderOnlyTransformer
+from .checkpoint import (
+    check_random_state,
+    first_misfit,
+    optimizer_state,
+    read_checkpoint,
+    scaler_state,
+    scheduler_state,
+)
+from .surroundings import changes, surroundings
 
 SAVE_SECONDS = 300  # a run that is killed loses no more work than that
 
@@ -203,6 +212,7 @@ class BaseTrainer(ABC):
             "config": self.config,
             "progress": self.progress,
             "random_state": random_state(),
+            "surroundings": surroundings(self.device, self.precision),
         }
         try:
             atomic_write(self.checkpoint_dir / filename, lambda file: torch.save(content, file))
@@ -217,19 +227,23 @@ class BaseTrainer(ABC):
     def load_checkpoint(self, filename: str) -> None:
         """Go on from what `save_checkpoint` wrote.
 
-        What cannot be loaded is warned of and left as it is.
+        What cannot be loaded is warned of and left as it is; a note names what has changed of all
+        that the last bits depend on.
 
-        Raises FileNotFoundError if there is no such file; RuntimeError if nothing of it could be
-        loaded.
+        Raises FileNotFoundError if there is no such file; UserError if it is no checkpoint;
+        RuntimeError if nothing of it could be loaded.
         """
         path = self.checkpoint_dir / filename
-        content = read_checkpoint(path)
+        self.load_content(read_checkpoint(path), path)
+
+    def load_content(self, content: dict, path: Path) -> None:
+        """What `load_checkpoint` does with the content of the file at `path`."""
         loads = {
             "model_state_dict": self._load_weights,
-            "optimizer_state_dict": self.optimizer and self.optimizer.load_state_dict,
-            "scheduler_state_dict": self.scheduler and self.scheduler.load_state_dict,
-            "scaler_state_dict": self.scaler.load_state_dict,
-            "random_state": set_random_state,
+            "optimizer_state_dict": self.optimizer and self._load_optimizer,
+            "scheduler_state_dict": self.scheduler and self._load_scheduler,
+            "scaler_state_dict": self._load_scaler,
+            "random_state": self._load_random_state,
         }
         loaded = set()
         for key, load in loads.items():
@@ -240,9 +254,10 @@ class BaseTrainer(ABC):
                 loaded.add(key)
             except (
                 RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError,
+                OverflowError,
             ) as error:
                 warnings.warn(
-                    f"{path}: its {key} does not fit here and is left out: {error}", stacklevel=2
+                    f"{path}: its {key} does not fit here and is left out: {error}", stacklevel=3
                 )
         if loaded <= {"scaler_state_dict", "random_state"}:  # which fit everywhere
             raise RuntimeError(f"{path}: nothing in it could be loaded; it is of another model")
@@ -250,20 +265,29 @@ class BaseTrainer(ABC):
         self.best_metric = content.get("best_metric", float("inf"))
         self.training_history = content.get("training_history", [])
         self.progress = content.get("progress")
+        before = content.get("surroundings", {})
+        if self.optimizer and (note := changes(before, surroundings(self.device, self.precision))):
+            print(note)
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
         """Take weights over if all fit, else raise UserError that names the first misfit."""
-        expected = self.model.state_dict()
-        for name in sorted(expected.keys() | weights.keys()):
-            there, here = (
-                tuple(w[name].shape) if name in w else "missing" for w in (weights, expected)
-            )
-            if there != here:
-                raise UserError(
-                    f"{name} is {there} in the checkpoint, {here} in the model; use the model it "
-                    "is of"
-                )
+        misfit = first_misfit(weights, self.model.state_dict())
+        if misfit:
+            raise UserError(f"{misfit}; use the model it is of")
         self.model.load_state_dict(weights)
+
+    def _load_optimizer(self, state: dict) -> None:
+        self.optimizer.load_state_dict(optimizer_state(state, self.optimizer))
+
+    def _load_scheduler(self, state: dict) -> None:
+        self.scheduler.load_state_dict(scheduler_state(state, self.scheduler))
+
+    def _load_scaler(self, state: dict) -> None:
+        self.scaler.load_state_dict(scaler_state(state, self.scaler))
+
+    def _load_random_state(self, state: dict) -> None:
+        check_random_state(state)
+        set_random_state(state)
 
     def _save_if_due(self) -> None:
         """In the middle of an epoch: save every few minutes.
@@ -304,26 +328,3 @@ def set_random_state(state: dict) -> None:
     if torch.cuda.is_available() and "cuda" in state:
         # The machine that wrote it may have had more GPUs.
         torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
-
-
-def read_checkpoint(path: str | Path) -> dict:
-    """The content of a checkpoint, on the CPU.
-
-    Nothing is unpickled but tensors, numbers, strings and containers.
-
-    Raises FileNotFoundError if there is none, UserError (a ValueError) if it is something else.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint; train first")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many classes, with advice to load unsafely
-        raise UserError(
-            f"{path}: not a checkpoint, or a damaged one ({type(error).__name__}); train anew"
-        ) from None
-    if not isinstance(content, dict) or "model_state_dict" not in content:
-        raise UserError(
-            f"{path}: it has no model_state_dict, so it is no checkpoint of a training; give "
-            "another"
-        )
-    return content

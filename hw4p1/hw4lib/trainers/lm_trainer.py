@@ -118,6 +118,11 @@ class LMTrainer(BaseTrainer):
                 "random_state": random_state(),
             }
             return iter(dataloader)
+        if self.progress["batches"] >= len(dataloader):
+            raise UserError(
+                f"the checkpoint has {self.progress['batches']} batches of an epoch that has "
+                f"{len(dataloader)}; train anew"
+            )
         now = random_state()
         set_random_state(self.progress["random_state"])
         batches = iter(dataloader)
