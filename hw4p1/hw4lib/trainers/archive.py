@@ -26,7 +26,7 @@ DTYPES = {
 GIVEN = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE")  # their own values
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 MARK = object()  # where the items of a list or tuple begin
-STEPS = 2_000_000  # of a pickle; a large model has 50 to a tensor
+STEPS = 500_000  # of a pickle; a model of 1,000 parameters has a third of that
 DEEPEST = 30  # containers, each in the next
 LARGEST_KEY = 2**31  # larger ones could all have one hash
 

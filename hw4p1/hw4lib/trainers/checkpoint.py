@@ -128,7 +128,7 @@ def first_misfit(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> str
     """What is wrong with the first of the weights that cannot be taken over; empty if all fit."""
     for name in sorted(expected.keys() | weights.keys(), key=str):
         there, here = (
-            tuple(w[name].shape) if isinstance(w.get(name), Tensor) else "missing"
+            tuple(getattr(w[name], "shape", "?")) if name in w else "missing"
             for w in (weights, expected)
         )
         if there != here:

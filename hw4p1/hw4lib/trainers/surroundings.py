@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from ..reading import printable, shown
+from ..reading import printable
 
 # Variables by which a library takes other instructions or orders of summation.
 VARIABLES = (
@@ -37,7 +37,7 @@ def surroundings(device: str | torch.device, precision: torch.dtype) -> dict[str
 def changes(before: dict[str, str], now: dict[str, str]) -> str:
     """A note that names each value which is another one than `before`, or nothing."""
     changed = [
-        f"{name} was {_short(before[name])}, {_short(now[name])} now"
+        f"{name} was {printable(before[name])[:60]}, {now[name]} now"
         for name in now if before.get(name, now[name]) != now[name]
     ]
     if not changed:
@@ -46,7 +46,3 @@ def changes(before: dict[str, str], now: dict[str, str]) -> str:
         f"note: {'; '.join(changed)}: from here on the results may differ in their last bits from "
         "those of a run that was never stopped"
     )
-
-
-def _short(value: str) -> str:
-    return shown(printable(value))[1:-1]

@@ -30,6 +30,8 @@ DEFAULTS = {  # of the section that each name has in the configuration
     "warmup": {"enabled": False, "epochs": 5, "start_factor": 0.1, "end_factor": 1.0},
 }
 
+LONGEST = 2**31  # steps
+
 
 def create_scheduler(
     optimizer: Optimizer, scheduler_config: dict, train_loader: DataLoader,
@@ -75,9 +77,10 @@ def _steps_per_epoch(train_loader: DataLoader, gradient_accumulation_steps: int)
 
 
 def _in_steps(key: str, epochs: float, steps: int, least: int = 1) -> int:
-    length = round(epochs * steps)
-    if not least <= length < 2**31:
-        raise ValueError(f"{key} is {epochs} epochs, {length} steps")
+    exact = epochs * steps
+    length = round(min(exact, LONGEST))
+    if not least <= length < LONGEST:
+        raise ValueError(f"{key} is {epochs} epochs, {exact:.0f} steps")
     return length
 
 
