@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import resource
+import shutil
 import signal
 import sys
 import traceback
@@ -98,6 +99,7 @@ class Lab:
 
     def prepare(self, case: Case) -> None:
         """The folder as it was made, and the files of the case."""
+        shutil.rmtree(self.folder / "expts" / "n", ignore_errors=True)
         for name in self.changed | {"expts/r/config.yaml"}:
             (self.folder / name).unlink(missing_ok=True)
             if name in self.kept:

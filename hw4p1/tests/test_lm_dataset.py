@@ -1,5 +1,7 @@
 """LMDataset: pairs, batches, statistics, prompts, and what data it cannot use."""
 
+import hashlib
+
 import hw4lib.data
 import numpy as np
 import pytest
@@ -62,6 +64,30 @@ def test_a_subset_is_the_first_files_by_name(make, subset, count):
     dataset = make(TEXTS, subset)
     assert dataset.text_files == [f"{i:04d}.npy" for i in range(count)]
     assert len(dataset) == count and dataset.total_chars == sum(map(len, TEXTS[:count]))
+
+
+@pytest.mark.parametrize(("subset", "count"), [(0.29, 29), (0.57, 57), (0.58, 58), (0.005, 0)])
+def test_a_subset_is_as_large_as_it_says(make, subset, count):
+    """Where the product of the two numbers is a little less: 0.29 * 100 = 28.999999999999996."""
+    texts = ["A"] * 100
+    if not count:
+        with pytest.raises(UserError, match="none"):
+            make(texts, subset)
+    else:
+        assert len(make(texts, subset)) == count
+
+
+def test_a_third_of_three_files_is_one(make):
+    assert len(make(TEXTS[:3], 1 / 3)) == 1
+    assert len(make([], 2 / 3)) == 2
+
+
+def test_the_digest_is_of_names_and_contents_as_they_were_read(make, tmp_path):
+    dataset, digest = make(TEXTS), hashlib.sha256()
+    for path in sorted((tmp_path / "train").iterdir()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        path.unlink()
+    assert dataset.sha256 == digest.hexdigest()
 
 
 def test_collate_pads_both_sides_on_the_right(make):

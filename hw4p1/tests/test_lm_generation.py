@@ -9,6 +9,7 @@ import math
 import pytest
 import torch
 from hw4lib.decoding import CachedScorer, SequenceGenerator
+from hw4lib.errors import UserError
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.tiny import TOKENIZER, V, ids, make_model
@@ -285,6 +286,71 @@ def test_repeat_penalty_is_its_definition(seed, penalty, beams):
         logits.view(-1, V), sequences.view(-1, 5), out.view(-1, V), strict=True
     ):
         assert got.tolist() == pytest.approx(penalised(row.tolist(), sequence.tolist(), penalty))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("temperature", [5e-324, 1e-310, 1e-39, 1e-30, 1e-9])
+def test_a_temperature_near_0_is_greedy(dtype, temperature):
+    table, prompts = Table(3), ids(3, 2)
+    table.scores = table.scores.to(dtype)
+    generator = make_generator(table)
+    best, _ = generator.generate_greedy(prompts)
+    expected = [cut(sequence) for sequence in best]
+    for ways in (
+        generator.generate_greedy(prompts, temperature),
+        generator.generate_sample(prompts, temperature),
+        generator.generate_sample(prompts, temperature, top_k=3, top_p=0.9),
+    ):
+        assert [cut(sequence) for sequence in ways[0]] == expected
+        assert ways[1].tolist() == [0.0] * 3  # the logarithm of 1
+    beams, scores = generator.generate_beam(prompts, 2, temperature)
+    assert [cut(sequence) for sequence in beams[:, 0]] == expected
+    assert scores[:, 0].tolist() == [0.0] * 3 and not scores.isnan().any()
+    filtered = generator._filter_logits(table.scores[2, :3], temperature)
+    assert torch.equal(filtered.softmax(-1).argmax(-1), table.scores[2, :3].argmax(-1))
+
+
+@pytest.mark.parametrize("temperature", [1e30, 1e39, 1e308])
+def test_a_high_temperature_makes_all_tokens_as_probable(temperature):
+    logits = torch.tensor([[-3.0, 0.0, 5.0]])
+    filtered = make_generator(None)._filter_logits(logits, temperature)
+    assert_close(filtered.softmax(-1), torch.full((1, 3), 1 / 3))
+
+
+def test_two_best_tokens_share_the_probability_at_any_temperature():
+    logits = torch.tensor([[1.0, 7.0, 7.0]])
+    filtered = make_generator(None)._filter_logits(logits, 1e-39)
+    assert filtered.softmax(-1).tolist() == [[0.0, 0.5, 0.5]]
+
+
+@pytest.mark.parametrize("penalty", [5e-324, 1e-39, 1e39, 1e308])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_any_repeat_penalty_gives_numbers(penalty, dtype):
+    logits = torch.tensor([[-2.0, 0.0, 3.0, 1.0]], dtype=dtype)
+    out = make_generator(None)._apply_repeat_penalty(logits, torch.tensor([[0, 1, 2]]), penalty)
+    assert out.isfinite().all()
+    assert out[0, [1, 3]].tolist() == [0.0, 1.0]
+    assert out[0, 2] > 1e30 if penalty < 1 else 0 <= out[0, 2] < 1e-30
+    assert out[0, 0] < -1e30 if penalty > 1 else -1e-30 < out[0, 0] <= 0
+    table = Table(3)
+    table.scores = table.scores.to(dtype)
+    for sequences, scores in (
+        make_generator(table).generate_greedy(ids(2, 2), 1.0, penalty),
+        make_generator(table).generate_beam(ids(2, 2), 2, 1.0, penalty),
+    ):
+        assert sequences.shape[-1] == 8 and not scores.isnan().any()
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf])
+def test_scores_that_are_no_finite_numbers_are_told(odd):
+    table = Table(0)
+    table.scores[:, :, 6] = odd
+    for call in (
+        lambda g: g.generate_greedy(ids(1, 2)), lambda g: g.generate_sample(ids(1, 2)),
+        lambda g: g.generate_beam(ids(1, 2), 2),
+    ):
+        with pytest.raises(UserError, match="the model's scores are no finite numbers"):
+            call(make_generator(table))
 
 
 def test_sequences_are_cut_after_their_first_eos():

@@ -7,6 +7,7 @@ import json
 import math
 import random
 import sys
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,11 +21,12 @@ from hw4lib.files import atomic_write
 from hw4lib.model import DecoderOnlyTransformer
 from hw4lib.trainers import LMTrainer, Stopped
 from hw4lib.trainers import base_trainer as base
+from hw4lib.trainers.checkpoint import read_checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, LambdaLR, ReduceLROnPlateau
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
@@ -434,6 +436,85 @@ def test_a_checkpoint_has_what_the_interface_says(lab):
     } <= content.keys()
     assert content["epoch"] == 1 and content["config"] == trainer.config
     json.dumps(content["training_history"])  # plain numbers
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_tying": True}])
+def test_a_checkpoint_is_read_as_torch_reads_it(lab, options):
+    trainer = lab.trainer(dtype=torch.float32, model=options)
+    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.1, momentum=0.5)
+    trainer.scheduler = CosineAnnealingWarmRestarts(trainer.optimizer, 3)
+    trainer.train(lab.loader(), lab.loader(partition="val"), 1)
+    trainer.model.to(torch.bfloat16)
+    trainer.save_checkpoint("half.pth")
+    for name in ("half.pth", trainer.last_model_path.name):
+        path = trainer.checkpoint_dir / name
+        ours, theirs = read_checkpoint(path), torch.load(path, weights_only=True)
+        weights = ours.pop("model_state_dict"), theirs.pop("model_state_dict")
+        assert_close(*map(dict, weights), rtol=0, atol=0)
+        parts = "optimizer_state_dict", "random_state"
+        for part in parts:
+            assert_close(ours.pop(part), theirs.pop(part), rtol=0, atol=0)
+        assert ours == theirs
+        memory = {tensor.data_ptr() for tensor in weights[0].values()}
+        assert len(memory) == len(weights[0])  # tied ones are two here, each of its own
+
+
+def test_a_file_is_read_and_not_mapped(lab):
+    trainer = lab.trainer()
+    trainer.save_checkpoint("a.pth")
+    path = trainer.checkpoint_dir / "a.pth"
+    weights = read_checkpoint(path)["model_state_dict"]
+    with open(path, "r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    assert_close(weights, dict(trainer.model.state_dict()), rtol=0, atol=0)
+
+
+def test_what_the_bits_depend_on_is_noted_when_it_has_changed(lab, capsys, monkeypatch):
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    monkeypatch.delenv("MKL_CBWR", raising=False)
+    trainer = lab.trainer()
+    trainer.save_checkpoint("a.pth")
+    trainer.load_checkpoint("a.pth")
+    assert "note" not in capsys.readouterr().out
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY")
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    before = torch.load(trainer.checkpoint_dir / "a.pth", weights_only=True)["surroundings"]
+    trainer.load_checkpoint("a.pth")
+    note = capsys.readouterr().out
+    assert note.startswith("note: ") and note.count("\n") == 1
+    for words in (
+        f"torch was {before['torch']}, 9.9 now", "ATEN_CPU_CAPABILITY was avx2, not set now",
+        "MKL_CBWR was not set, COMPATIBLE now", "the number of threads was 1, 77 now",
+    ):
+        assert words in note
+    lab.trainer(optimizer=False).load_checkpoint("a.pth")  # which trains no further
+    assert "note" not in capsys.readouterr().out
+    content = torch.load(trainer.checkpoint_dir / "a.pth", weights_only=True)
+    del content["surroundings"]  # of an older version
+    torch.save(content, trainer.checkpoint_dir / "old.pth")
+    trainer.load_checkpoint("old.pth")
+    assert "note" not in capsys.readouterr().out
+
+
+def test_a_state_of_another_version_of_torch_is_taken_over(lab):
+    """Keys such as `verbose`, `_is_initial` and `decoupled_weight_decay` come and go."""
+    trainer = lab.trainer()
+    trainer.train(lab.loader(), lab.loader(partition="val"), 1)
+    content = torch.load(trainer.last_model_path, weights_only=True)
+    content["scheduler_state_dict"]["verbose"] = False
+    del content["scheduler_state_dict"]["_is_initial"]
+    del content["optimizer_state_dict"]["param_groups"][0]["decoupled_weight_decay"]
+    torch.save(content, trainer.checkpoint_dir / "old.pth")
+    other = lab.trainer()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        other.load_checkpoint("old.pth")
+    assert other.scheduler.last_epoch == trainer.scheduler.last_epoch == 3
+    rates = [t.optimizer.param_groups[0]["lr"] for t in (trainer, other)]
+    assert rates[0] == rates[1]
+    assert not hasattr(other.scheduler, "verbose")
 
 
 def test_checkpoints_that_cannot_be_loaded(lab, capsys):

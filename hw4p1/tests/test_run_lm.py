@@ -144,6 +144,17 @@ def test_generate(there, capsys, arguments):
         assert texts[0].startswith("THE OLD")
 
 
+@pytest.mark.parametrize("way", [["greedy"], ["sample", "--top-k", "5"], ["beam"]])
+def test_a_temperature_near_0_gives_the_greedy_text(there, capsys, way):
+    start = ["generate", "--prompt", "THE "]
+    assert run_lm.main(start) == 0
+    greedy = capsys.readouterr().out.splitlines()[0]
+    assert len(greedy) > 4
+    assert run_lm.main([*start, "--temperature", "1e-39", "--method", *way]) == 0
+    told = capsys.readouterr().out
+    assert (told.splitlines()[0], "nan" in told) == (greedy, False)
+
+
 def test_handin(there, capsys):
     (SHIPPED.parent / "mytorch" / "__pycache__").mkdir(exist_ok=True)
     assert run_lm.main(["handin", "--out", "h.tar"]) == 0

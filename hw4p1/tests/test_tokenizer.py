@@ -15,6 +15,7 @@ from hw4lib.data.text import pieces
 from hw4lib.data.tokenizer import SPECIAL_TOKENS, H4Tokenizer
 from hw4lib.errors import UserError
 from hypothesis import given
+from tokenizers import Tokenizer
 
 SIZES = {"char": 35, "1k": 1000, "5k": 5000, "10k": 10000}
 TYPES = list(SIZES)
@@ -191,6 +192,64 @@ def test_a_tokenizer_without_a_special_token(token_map, tmp_path):
     text = Path(token_map["1k"]).read_text(encoding="utf-8")
     (tmp_path / "t.json").write_text(text.replace("[MASK]", "[OTHER]"), encoding="utf-8")
     with pytest.raises(UserError, match=r"t\.json: it has no \[MASK\] token"):
+        H4Tokenizer({"1k": str(tmp_path / "t.json")}, "1k")
+
+
+@pytest.mark.parametrize("token_type", TYPES)
+def test_a_tokenizer_is_that_which_the_library_reads_of_the_whole_file(
+    tokenizers, token_map, token_type
+):
+    """Though only its vocabulary and merges are taken."""
+    made = json.loads(tokenizers[token_type].tokenizer.to_str())
+    read = json.loads(Tokenizer.from_file(token_map[token_type]).to_str())
+    parts = ("added_tokens", "model", "normalizer", "pre_tokenizer", "padding", "truncation")
+    assert {part: made[part] for part in parts} == {part: read[part] for part in parts}
+
+
+STORED = Path(__file__).with_name("stored") / "tokenizer_0.15.2.json"
+
+
+def test_a_file_of_another_version_of_the_library(tmp_path):
+    """`tokenizers` 0.15.2 wrote merges as texts, and no `ignore_merges`."""
+    old = H4Tokenizer({"1k": str(STORED)}, "1k", validate=False)
+    assert old.vocab_size == 90
+    assert old.tokenize("THE CAT SAT") == ["T", "HE", "ĠC", "AT", "ĠS", "AT"]
+    assert old.decode(old.encode("THE CAT[EOS]")) == "THE CAT[EOS]"
+    content = load(STORED)
+    assert content["model"]["merges"][0] == "Ġ T" and "ignore_merges" not in content["model"]
+    pairs = [merge.split() for merge in content["model"]["merges"]]
+    content["model"] |= {"new_flag": False, "merges": pairs}
+    content |= {"new_part": None, "post_processor": {"type": "New"}, "decoder": None}
+    (tmp_path / "new.json").write_text(json.dumps(content))
+    new = H4Tokenizer({"1k": str(tmp_path / "new.json")}, "1k", validate=False)
+    assert new.encode("THE CAT SAT") == old.encode("THE CAT SAT")
+
+
+def in_model(**changes) -> dict:
+    return {"model": {**load(STORED)["model"], **changes}}
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    (in_model(dropout=0.5), "it has dropout"),
+    (in_model(ignore_merges=True), "it has ignore_merges"),
+    (in_model(byte_fallback=True), "it has byte_fallback"),
+    (in_model(end_of_word_suffix="x"), "it has end_of_word_suffix"),
+    (in_model(type="WordPiece"), "it is of another type"),
+    (in_model(merges=["Q Q"]), "a merge of what are no tokens"),
+    (in_model(merges=["Q Q Q"]), "too many values"),
+    (in_model(vocab={"A": 6, "B": 8}), "its ids are not 0, 1, 2"),
+    (in_model(vocab={"A": 6.0}), "its ids are not 0, 1, 2"),
+    (in_model(vocab={"A" * 501: 6}), "a token of 500 letters"),
+    (in_model(vocab={"A": 2**32}), "its ids are not 0, 1, 2"),
+    ({"normalizer": {"type": "Uppercase"}}, "it has a normalizer"),
+    ({"padding": {"strategy": {"Fixed": 10**9}}}, "it has a padding"),
+    ({"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}}, "splits texts in another"),
+    ({"pre_tokenizer": None}, "no tokenizer of this type"),
+    ({"added_tokens": [{"id": 0, "content": "[PAD]", "lstrip": True}]}, "take in what is around"),
+])  # fmt: skip
+def test_a_file_that_says_more_is_refused(tmp_path, changes, message):
+    (tmp_path / "t.json").write_text(json.dumps({**load(STORED), **changes}))
+    with pytest.raises(UserError, match=rf"t\.json: .*{message}.*; make it again"):
         H4Tokenizer({"1k": str(tmp_path / "t.json")}, "1k")
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import make_data
 import numpy as np
 import pytest
 from hw4lib.data import npy_files
-from hw4lib.data.npy_files import load_transcript, make_dataset, split_units
+from hw4lib.data.npy_files import load_transcript, made_of, make_dataset, split_units
 from hw4lib.data.text import LONGEST, SHORTEST, pieces, read_units, runs
 from hw4lib.errors import UserError
 from hypothesis import given
@@ -334,6 +335,58 @@ def test_a_damaged_file_is_named(tmp_path):
         except UserError as error:
             assert str(path) in str(error)
     assert texts < len(changed)
+
+
+def array(header: str, body: bytes = b"") -> bytes:
+    """A file of any header."""
+    text = header.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + body
+
+
+def of(descr: str, shape: str) -> str:
+    return f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}"
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (array(of("'<U0'", "(300000000,)")), "of text"), (array(of("'<U0'", "()")), "of text"),
+    (array(of("'<U3'", "()"), b"A\0\0\0" * 4), "of another size"),
+    (array(of("'<U3'", "(2,)"), b"A\0\0\0" * 3), "of another size"),
+    (array(of("'<U1'", "(-1,)"), b"A\0\0\0"), "of another size"),
+    (array(of("'<U1'", "()"), b"\xff" * 4), "of text"),
+    (array(of("[('a', '<U1')]", "()"), b"A\0\0\0"), "is no transcript"),
+    (array("(" * 110), "of text"), (array("1 + 1"), "of text"),
+    (array(of("'<U1'", "()"), b"A\0\0\0").replace(b"Y\1", b"Y\2"), "not of the format 1.0"),
+    (b"A" * 5_000_000, "more than 4,000,200 bytes"),
+])  # fmt: skip
+def test_an_array_is_as_large_as_it_says(tmp_path, content, message):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(UserError, match=rf"a\.npy: .*{message}"):
+        load_transcript(tmp_path / "a.npy")
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="a pipe has no name here")
+def test_a_text_may_come_from_a_pipe_which_is_read_once(write, tmp_path):
+    text, sources = book("A", "B"), []
+    for part in ("train", "val", "test"):
+        end, start = os.pipe()
+        os.write(start, text.replace("mark", part).encode())
+        os.close(start)
+        sources.append([Path(f"/dev/fd/{end}")])
+    record = make_dataset(tmp_path / "out", *sources)
+    assert read_all(tmp_path / "out" / "val") == [f"{LONG}VALA", f"{LONG}VALB"]
+    digest = hashlib.sha256(text.replace("mark", "val").encode()).hexdigest()
+    assert record["sources"]["val"][0]["sha256"] == digest
+
+
+@pytest.mark.parametrize(("sources", "expected"), [
+    ({"train": [{"file": "a"}], "val": [{"file": "b"}, {"file": "c"}]}, ["b", "c"]),
+    ({"train": [{"file": "a"}]}, ["a"]), ({}, []),
+])  # fmt: skip
+def test_what_a_partition_was_made_of(tmp_path, sources, expected):
+    record = tmp_path / "source.json"
+    assert made_of(record, "val") == []
+    record.write_text(json.dumps({"sources": sources}))
+    assert made_of(record, "val") == expected
 
 
 @pytest.mark.parametrize("name", ["none.npy", "."])

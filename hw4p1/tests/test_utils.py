@@ -125,6 +125,16 @@ def test_layer_decay(enabled, expected):
             r"optimizer\.param_groups\[0\]\.lr: '1e-5' is text",
         ),
         ({"lr": -1}, "optimizer adam: Invalid learning rate"),
+        ({"adam": 3}, "optimizer.adam: 3; give a section"),
+        ({"layer_decay": 3}, "optimizer.layer_decay: 3; give a section"),
+        ({"layer_decay": {"enabled": True}}, "give a section with enabled and a number decay_rate"),
+        (
+            {"param_groups": [{"patterns": ["0"], "layer_decay": [1]}]},
+            r"optimizer\.param_groups\.layer_decay: \[1\]; give a section",
+        ),
+        ({"layer_decay": {"enabled": True, "decay_rate": 1e300}}, "optimizer adam: "),
+        ({"param_groups": [{"patterns": [1]}]}, "has to be a list of texts"),
+        ({"param_groups": {"patterns": ["0"]}}, "optimizer.param_groups: .* give a list"),
         ({"lr": None}, "optimizer adam: "),
         ({"name": "sgd", "sgd": {"nesterov": True}}, "optimizer sgd: Nesterov"),
     ],
@@ -278,6 +288,9 @@ def test_without_warm_up_the_schedule_stands_alone():
         ),
         ({"name": "cosine_warm", "cosine_warm": {"T_mult": 0.5}}, "scheduler cosine_warm: "),
         ({"name": "cosine", "cosine": {"last_epoch": 3}}, "scheduler cosine: "),
+        ({"name": "cosine", "cosine": 3}, "scheduler.cosine: 3; give a section"),
+        ({"name": "cosine", "cosine": {"T_max": 1e308}}, "T_max is 1e\\+308 epochs, inf steps"),
+        ({"name": "cosine", "warmup": WARMUP | {"epochs": 1e300}}, "warmup.epochs is 1e\\+300"),
     ],
 )
 def test_what_cannot_schedule(config, message):

@@ -62,7 +62,7 @@ def parse_transcript(content: bytes, path: str | Path) -> str:
         raise UserError(f"{path}: not a .npy file of text (of another size than it says); {REMEDY}")
     try:
         return "".join(np.frombuffer(content, dtype, offset=start).tolist())
-    except ValueError as error:  # numbers that are no characters, or characters of no bytes
+    except Exception as error:  # numbers that are no characters, or characters of no bytes
         raise UserError(f"{path}: not a .npy file of text ({error}); {REMEDY}") from None
 
 

@@ -34,6 +34,8 @@ def make_tokenizer(content: bytes, characters: bool) -> Tokenizer:
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(""), "isolated")
     else:
         merges = [read_merge(merge) for merge in given["model"]["merges"]]
+        if any(not {a, b, a + b} <= vocab.keys() for a, b in merges):
+            raise ValueError("a merge of what are no tokens")
         tokenizer = Tokenizer(models.BPE(vocab, merges))
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL_TOKENS])
