@@ -344,11 +344,12 @@ def load_test(args: argparse.Namespace, trainer: LMTrainer) -> tuple[DataLoader,
             f"tokens with SOS, but the model's max_len is {max_len}; cut it, or train with it in "
             "the data"
         )
-    judged = [entry for entry in trainer.training_history if "val" in entry]
+    needed = {"ce_loss_char", "perplexity_char"}
+    judged = [h for h in trainer.training_history if needed <= h.get("val", {}).keys()]
     if not judged:
         why = "it has no training_history; it is not of run_lm.py, train anew"
         raise UserError(f"{trainer.best_model_path}: {why}")
-    best = min(judged, key=lambda entry: entry["val"]["ce_loss_char"])
+    best = min(judged, key=lambda h: h["val"]["ce_loss_char"])
     trained = {
         "run": args.run, "best_epoch": best["epoch"],
         "val_perplexity_char": best["val"]["perplexity_char"],

@@ -19,7 +19,7 @@ DEEPEST = 12  # sections and lists in each other
 LONGEST_NUMBER = 40  # characters
 LIMITS = {  # least and most
     "data.batch_size": (1, 10**6), "data.NUM_WORKERS": (0, 1000),
-    "model.d_model": (1, 10**6), "model.d_ff": (1, 10**6), "model.num_layers": (1, 10**4),
+    "model.d_model": (1, 10**6), "model.d_ff": (1, 10**6), "model.num_layers": (1, 1000),
     "model.num_heads": (1, 10**6), "training.epochs": (1, LARGEST_NUMBER),
     "training.gradient_accumulation_steps": (1, LARGEST_NUMBER),
 }  # fmt: skip
@@ -218,6 +218,8 @@ def _check_values(value: object, source: str, name: str) -> None:
         raise UserError(f"{source}: {name} is {shown(value)}; give at most {LARGEST_NUMBER:,}")
     elif isinstance(value, str) and CONTROL.search(value):
         raise UserError(f"{source}: {name} is {shown(value)}; take the control character out")
+    elif value is not None and not isinstance(value, (float, int, str)):  # of a checkpoint
+        raise UserError(f"{source}: {name} is {shown(value)}; give a number or a text")
 
 
 def kind(value: object) -> str:

@@ -39,13 +39,17 @@ BEST = "expts/r/checkpoints/checkpoint-best-metric-model.pth"
 LAST = "expts/r/checkpoints/checkpoint-last-epoch-model.pth"
 
 
-@dataclass
+@dataclass(repr=False)
 class Case:
     """A command with the files that a stranger gave; it must fail if it is `bad`."""
 
     argv: list[str]
-    files: dict[str, bytes] = field(default_factory=dict, repr=False)
+    files: dict[str, bytes] = field(default_factory=dict)
     bad: bool = False
+    what: object = ""  # is odd about them
+
+    def __repr__(self) -> str:
+        return f"{' '.join(self.argv)} with {[*self.files]} {self.what}"[:2000]
 
 
 class Lab:
@@ -112,7 +116,7 @@ class Lab:
         """Try a case; returns what it printed."""
         self.prepare(case)
         status, told = self.run(case.argv)
-        assert status in ((2,) if case.bad else (0, 2)), (status, told)
+        assert status in ((2,) if case.bad else (0, 2)), (status, case, told)
         assert "Traceback" not in told, told
         assert not CONTROL.search(told.replace("\r", "")), told
         if status:

@@ -51,7 +51,7 @@ def lab(tmp_path_factory):
 def damaged(draw, lab: Lab) -> Case:
     """A checkpoint with flipped, lost, added or exchanged bytes."""
     name = draw(st.sampled_from([BEST, LAST]))
-    whole = data = lab.kept[name]
+    data = lab.kept[name]
     place = draw(st.integers(0, len(data) - 1))
     size = draw(st.integers(1, 300))
     way = draw(st.sampled_from(["flip", "flip", "cut", "lose", "add", "exchange"]))
@@ -67,8 +67,7 @@ def damaged(draw, lab: Lab) -> Case:
     else:
         middle = data[place + size : place + 2 * size] + data[place : place + size]
         data = data[:place] + middle + data[place + 2 * size :]
-    assert len(whole) > 0
-    return Case(RESUME if name == LAST else GENERATE, {name: data})
+    return Case(RESUME if name == LAST else GENERATE, {name: data}, what=(way, place, size))
 
 
 ODD = [
@@ -113,16 +112,17 @@ def changed(content, path: tuple, how: str, value):
 def crafted(draw, lab: Lab) -> Case:
     """A checkpoint that is whole but for values that no training has written."""
     name = draw(st.sampled_from([BEST, LAST]))
-    content = load(lab.kept[name])
+    content, what = load(lab.kept[name]), []
     for _ in range(draw(st.integers(1, 2))):
         part = draw(st.sampled_from([*content]))  # as most of all values are the configuration's
         inner = [path for path in places(content) if path[0] == part]
         how = draw(st.sampled_from(["replace"] * 3 + ["leave out", "add"]))
-        content = changed(content, draw(st.sampled_from(inner)), how, draw(st.sampled_from(ODD)))
+        what.append((draw(st.sampled_from(inner)), how, draw(st.sampled_from(ODD))))
+        content = changed(content, *what[-1])
         if not content:
             break
     argv = RESUME if name == LAST else draw(st.sampled_from([GENERATE, EVALUATE]))
-    return Case(argv, {name: saved(content)})
+    return Case(argv, {name: saved(content)}, what=what)
 
 
 OPCODES = [
@@ -141,7 +141,8 @@ def pickles(draw, lab: Lab) -> Case:
     steps = draw(st.lists(st.sampled_from(OPCODES), max_size=30).map(b"".join))
     size = draw(st.sampled_from([0, 15, 16, 17, 4096]))
     how = draw(st.sampled_from([zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED]))
-    return Case(GENERATE, {BEST: archive(within(steps), {"archive/data/0": bytes(size)}, how)})
+    data = archive(within(steps), {"archive/data/0": bytes(size)}, how)
+    return Case(GENERATE, {BEST: data}, what=steps)
 
 
 SCALARS = st.sampled_from([
@@ -169,10 +170,11 @@ def configurations(draw, lab: Lab) -> Case:
     if draw(st.booleans()):
         key, _, value = line.replace("{", "").replace("}", "").rpartition(": ")
         setting = f"{key.replace(': ', '.')}={value}".replace("\0", "")
-        return Case([*RESUME, "--set", setting])
+        return Case([*RESUME, "--set", setting], what=setting)
     section = line.partition(":")[0]
     kept = "".join(f"{part}\n" for part in blocks(small) if not part.startswith(f"{section}:"))
-    return Case(RESUME, {"small.yaml": (kept + line + draw(st.text(max_size=3))).encode()})
+    content = (kept + line + draw(st.text(max_size=3))).encode()
+    return Case(RESUME, {"small.yaml": content}, what=line)
 
 
 def blocks(config: str) -> list[str]:
@@ -199,7 +201,7 @@ def arrays(draw, lab: Lab) -> Case:
     body = draw(st.sampled_from(["CAT", "", "A", "ab", "\ufffd"])).encode("utf-32-le")
     array = b"\x93NUMPY" + version + size + header + body
     array = draw(st.just(array) | st.binary(max_size=20))
-    return Case(EVALUATE, {"data/test/1.npy": array})
+    return Case(EVALUATE, {"data/test/1.npy": array}, what=array)
 
 
 # The library gives up after ten million steps, by an exception that is none of Python's.
@@ -227,7 +229,8 @@ def tokenizers(draw, lab: Lab) -> Case:
     content = draw(st.just(json.dumps(given)) | st.sampled_from(["[" * 10**5, "9" * 5000, "", "0"]))
     checkpoint = load(lab.kept[BEST])
     checkpoint["config"]["trained_on"].pop("tokenizer_sha256")
-    return Case(GENERATE, {"tokens.json": content.encode(), BEST: saved(checkpoint)})
+    files = {"tokens.json": content.encode(), BEST: saved(checkpoint)}
+    return Case(GENERATE, files, what=content)
 
 
 JSON = st.recursive(
@@ -244,7 +247,7 @@ def records(draw, lab: Lab) -> Case:
     record = draw(JSON | JSON.map(lambda value: {"sources": value}))
     bombs = st.sampled_from(["[" * 10**5, "", "{", "9" * 5000])
     content = draw(st.just(json.dumps(record)) | bombs)
-    return Case(EVALUATE, {"data/source.json": content.encode()})
+    return Case(EVALUATE, {"data/source.json": content.encode()}, what=content)
 
 
 KINDS = {  # and how many cases of it are in the slow suite
@@ -445,11 +448,22 @@ def test_a_state_is_compared_with_what_it_is_loaded_into(lab):
         (("progress", "nats"), float("inf"), "none that an epoch can have made"),
         (("progress", "targets"), 4, "none that an epoch can have made"),
         (("epoch",), -1, "epoch is -1"), (("best_metric",), "1", "best_metric is '1'"),
-        (("training_history", 0, "val"), {}, "lacks a metric"),
+        (("training_history", 0, "val"), {"ce_loss_char": "x"}, "is no number"),
         (("training_history", 0, "lr"), "x", "is no number"),
     ):
         told = lab.check(Case(RESUME, {LAST: saved(in_state(content, path, value))}, bad=True))
         assert reason in told, path
+
+
+def test_a_history_without_what_is_asked_of_it(lab):
+    content = load(lab.kept[BEST])
+    for value in ({}, {"ce_loss_char": 1.0}):
+        history = [{"epoch": 0, "val": value, "lr": None}]
+        data = saved({**content, "training_history": history})
+        assert "it has no training_history" in lab.check(Case(EVALUATE, {BEST: data}, bad=True))
+    more = [{"epoch": 9, "test": {"ce_loss_char": 1.0}, "lr": None}]  # of a trainer's evaluate
+    data = saved({**content, "training_history": [*content["training_history"], *more]})
+    assert "numbers in" in lab.check(Case(EVALUATE, {BEST: data}))
 
 
 def test_weights_are_finite_numbers(lab):

@@ -54,7 +54,8 @@ def parse_transcript(content: bytes, path: str | Path) -> str:
             raise ValueError("pickled objects")
         start = file.tell()
     except Exception as error:  # what NumPy raises for a damaged file is of many classes
-        raise UserError(f"{path}: not a .npy file of text ({error}); {REMEDY}") from None
+        why = str(error)[:100]
+        raise UserError(f"{path}: not a .npy file of text ({why}); {REMEDY}") from None
     if dtype.kind != "U" or len(shape) > 1:
         what = f"an array of {dtype} and shape {shape}"
         raise UserError(f"{path}: {what[:100]} is no transcript; {REMEDY}")
@@ -63,7 +64,8 @@ def parse_transcript(content: bytes, path: str | Path) -> str:
     try:
         return "".join(np.frombuffer(content, dtype, offset=start).tolist())
     except Exception as error:  # numbers that are no characters, or characters of no bytes
-        raise UserError(f"{path}: not a .npy file of text ({error}); {REMEDY}") from None
+        why = str(error)[:100]
+        raise UserError(f"{path}: not a .npy file of text ({why}); {REMEDY}") from None
 
 
 def made_of(record: Path, partition: str) -> list[str]:
