@@ -27,6 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 try:
@@ -58,6 +59,7 @@ from backstage.device import choose_device, choose_precision, mixed_precision
 from backstage.dropped_rnn import CELLS
 from backstage.errors import UserError
 from backstage.flags import check_whole, make_parser, parse_flags
+from backstage.glove import glove_beginning, glove_numbers, split_glove_line
 from backstage.glove_cache import cached_vectors
 from backstage.initial import fill_vectors, initialise, vector_spread
 from backstage.measures import (
@@ -131,24 +133,21 @@ def most_frequent(
 def read_glove(path: str | Path, words: list[str]) -> Tensor:
     """The GloVe vectors of `words` (len(words), EDim), zeros for a word that the file lacks.
 
-    Each line is `word number ... number`. The word is looked up before its numbers are parsed, as
-    most lines are not wanted. Raises a UserError naming the line.
+    Each line is `word number ... number`, and its last EDim fields are the numbers, as some words
+    have spaces. The word is looked up before its numbers are parsed, as most lines are not wanted.
+    Raises a UserError naming the line.
     """
     row_of = {word.encode(): row for row, word in enumerate(words)}
-    vectors = np.zeros((len(words), 0), np.float32)
-    number = 0
+    number = 1
     try:
         with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                line = line.rstrip()
-                if number == 1:
-                    vectors = np.zeros((len(words), glove_size(line)), np.float32)
-                if line.count(b" ") != vectors.shape[1]:
-                    count = line.count(b" ")
-                    raise ValueError(f"{count} numbers, where line 1 has {vectors.shape[1]}")
-                row = row_of.pop(line[: line.index(b" ")], None)  # a repeated word: its first line
+            EDim, begin, lines = glove_beginning(file)
+            vectors = np.zeros((len(words), EDim), np.float32)
+            for number, line in enumerate(chain(lines, file), begin):  # noqa: B007 - told below
+                word, numbers = split_glove_line(line, EDim)
+                row = row_of.pop(word, None)  # a repeated word: its first line
                 if row is not None:
-                    vectors[row] = glove_numbers(line)
+                    vectors[row] = glove_numbers(numbers, EDim)
     except OSError as error:
         get = "python hw04/data/get_data.py glove gets them; without the flag vectors are learned"
         why = f"cannot be read as GloVe vectors ({error.strerror}); {get}"
@@ -156,27 +155,7 @@ def read_glove(path: str | Path, words: list[str]) -> Tensor:
     except ValueError as error:
         why = f"{str(error)[:200]}; delete the line or get the file again"
         raise UserError(f"{path}:{number}: {why}") from None
-    if not number:
-        raise UserError(f"{path}: an empty file, not GloVe vectors; get it again")
     return torch.from_numpy(vectors)
-
-
-def glove_size(line: bytes, largest: int = 5000) -> int:
-    """EDim, from the first line of a GloVe file. Raises ValueError if that is not valid."""
-    word, *numbers = line.split(b" ")
-    header = len(numbers) == 1 and word.isdigit()
-    if header or not 0 < len(numbers) <= largest:
-        raise ValueError("not 'word number ... number' as in GloVe files (a word2vec header?)")
-    return len(numbers)
-
-
-def glove_numbers(line: bytes) -> np.ndarray:
-    """The vector (EDim,) of a line. Raises ValueError if a number is not valid."""
-    with np.errstate(over="ignore"):
-        vector = np.array([float(field) for field in line.split(b" ")[1:]]).astype(np.float32)
-    if not np.isfinite(vector).all():
-        raise ValueError("a number that is not finite")
-    return vector
 
 
 def tokenize_corpus(

@@ -41,7 +41,7 @@ def covered(stories: list[list[str]], vectors: Path) -> dict:
     counts = Counter(word for story in stories for word in story)
     has = read_glove(vectors, list(counts)).any(1).tolist()
     words = [count for count, there in zip(counts.values(), has, strict=True) if there]
-    with vectors.open(encoding="utf-8") as file:
+    with vectors.open("rb") as file:
         rows = sum(1 for _ in file)
     return {
         "file": vectors.name, "rows": rows, "types": len(words),

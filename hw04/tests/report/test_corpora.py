@@ -9,7 +9,7 @@ def test_counts_by_hand():
 
 
 def test_what_a_file_of_vectors_covers(tmp_path):
-    (tmp_path / "v.txt").write_text("a 1 2\nz 3 4\nc 5 6\n")
+    (tmp_path / "v.txt").write_bytes(b"a 1 2\n\xff\r. 3 4\nc 5 6\n")
     stories = [["a", "b", "a"], ["c", "a"], ["b"]]
     assert corpora.covered(stories, tmp_path / "v.txt") == {
         "file": "v.txt", "rows": 3, "types": 2, "share": 4 / 6,
