@@ -10,6 +10,7 @@ turn it into ids.
 
 import argparse
 import json
+import os
 import random
 import sys
 import tempfile
@@ -42,6 +43,7 @@ def read_vectors(words: int, dim: int) -> dict:
     """The size of such a file and the seconds that it takes to read it."""
     vocabulary = [f"w{word}" for word in range(0, words, max(1, words // 10000))]
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder  # where its cache goes, not among the user's
         path = Path(folder) / "glove.txt"
         write_glove(path, words, dim)
         call = (cached_vectors, path, vocabulary, lstlm.read_glove)

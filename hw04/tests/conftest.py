@@ -19,6 +19,16 @@ hypothesis.settings.load_profile("steady")
 torch.set_num_threads(1)  # tensors are tiny, and a second thread would only wait for a busy core
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_caches(tmp_path_factory):
+    """A folder for the caches of all tests and their processes, not the user's."""
+    folder = str(tmp_path_factory.mktemp("caches"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", folder)
+        patch.setitem(ONE_THREAD, "XDG_CACHE_HOME", folder)
+        yield
+
+
 @pytest.fixture(params=[None, "dot"], ids=["plain", "attention"])
 def attention(request):
     """Without and with attention."""
