@@ -20,7 +20,16 @@ import zipfile
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
-from traces import UserError, atomic_write, guarded, made_with, read_text, require, run
+from traces import (
+    Parser,
+    UserError,
+    atomic_write,
+    guarded,
+    made_with,
+    read_text,
+    require,
+    run,
+)
 
 HERE = Path(__file__).resolve().parent
 RESTORE = "it is part of the repository: git restore it"
@@ -109,9 +118,7 @@ def hand_in(args: argparse.Namespace) -> None:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("handin.py", __doc__)
     add = parser.add_argument
     default = HERE.parent / "build" / "hw04.zip"
     what = "what to write (default: %(default)s)"
@@ -124,7 +131,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return guarded("handin.py", lambda: hand_in(parse(argv)))
+    return guarded("handin.py", lambda: hand_in(parse(argv)), argv)
 
 
 if __name__ == "__main__":

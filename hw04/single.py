@@ -9,7 +9,6 @@ come once, at the top; no two modules have a name in common, so that nothing els
 the folder in which defaults are looked for: that of the file. The sources stay what one reads.
 """
 
-import argparse
 import ast
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ CODE = HW04 / "code"
 sys.path.append(str(CODE))
 from backstage.errors import UserError  # noqa: E402 - found by the line above
 from backstage.files import atomic_write  # noqa: E402
+from backstage.parser import Parser  # noqa: E402
 from backstage.shell import guarded  # noqa: E402
 
 # Where the modules find their folder, and what takes its place in the one file.
@@ -127,16 +127,9 @@ def header(stage: Module) -> str:
     return "\n".join([stage.lines[0], note, *stage.lines[1:end]])
 
 
-def refuse(message: str) -> None:
-    """A mistake on the command line, as one line."""
-    raise UserError(f"{message} (single.py -h)")
-
-
 def main() -> None:
     """Write the one file."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("single.py", description=__doc__, formatter_class=layout)
-    parser.error = refuse
+    parser = Parser("single.py", __doc__)
     default = HW04.parent / "build" / "lstlm.py"
     parser.add_argument(
         "file", nargs="?", type=Path, default=default, help="to write (default build/lstlm.py)"

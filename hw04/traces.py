@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE / "code"))
 from backstage.errors import UserError  # noqa: E402 - found by the line above
 from backstage.files import atomic_write  # noqa: E402
+from backstage.parser import Parser  # noqa: E402
 from backstage.shell import guarded  # noqa: E402
 
 BEGINNING = ("-text", "once upon a time")
@@ -163,9 +164,7 @@ def make_traces(args: argparse.Namespace) -> None:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("traces.py", __doc__)
     add = parser.add_argument
     code = HERE / "code"
     model = code / "lm_model.pt"
@@ -183,7 +182,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return guarded("traces.py", lambda: make_traces(parse(argv)))
+    return guarded("traces.py", lambda: make_traces(parse(argv)), argv)
 
 
 if __name__ == "__main__":

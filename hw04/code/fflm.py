@@ -37,15 +37,8 @@ from backstage.cross_entropy import linear_cross_entropy
 from backstage.defaults import DEFAULT_MODEL, describe_training
 from backstage.device import choose_device
 from backstage.files import check_paths, digest
-from backstage.flags import (
-    MOST_LAYERS,
-    Parser,
-    add_modes,
-    add_training_flags,
-    check_training_flags,
-    positive,
-    whole,
-)
+from backstage.flags import MOST_LAYERS, add_modes, add_training_flags, check_training_flags
+from backstage.parser import Parser, positive, whole
 from backstage.processes import leave
 from backstage.program import run_program
 from backstage.run import Run
@@ -216,8 +209,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line, checked as far as it can be without looking at files."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser("fflm.py", description=__doc__, formatter_class=layout, allow_abbrev=False)
+    parser = Parser("fflm.py", __doc__)
     add_modes(parser, (train, evaluate), required=True)
     add = parser.add_argument
     path = {"type": Path, "metavar": "PATH"}

@@ -41,10 +41,10 @@ try:
 except KeyboardInterrupt:  # Ctrl-C in the second that this takes
     raise SystemExit(130) from None
 except ModuleNotFoundError as missing:
-    raise SystemExit(
-        f"lstlm.py: error: this Python has no {missing.name}; use .venv/bin/python, which make "
-        "demo makes, or pip install -r requirements.txt"
-    ) from None
+    program = Path(sys.argv[0]).name  # one of those that stand on this file
+    how = "use .venv/bin/python, which make demo makes, or pip install -r requirements.txt"
+    print(f"{program}: error: this Python has no {missing.name}; {how}", file=sys.stderr)
+    raise SystemExit(2) from None
 
 sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
 from backstage.attention import look_back, sinusoids

@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import math
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -11,11 +12,12 @@ from pathlib import Path
 from backstage.attention import ATTENTION
 from backstage.bpe import TOKENIZERS
 from backstage.corpora import CorpusPath
-from backstage.defaults import CORPORA, DEFAULT_GLOVE, DEFAULT_MODEL
+from backstage.defaults import CODE, CORPORA, DATA, DEFAULT_GLOVE, DEFAULT_MODEL
 from backstage.errors import UserError
 from backstage.files import check_paths
 from backstage.one_step import ONE_STEP_CELLS
 from backstage.optimizer import WARM_UP
+from backstage.parser import Parser, positive, whole
 from backstage.sampling import Sampling
 
 ROUNDS = 20  # of -continue
@@ -24,21 +26,6 @@ ROUNDS = 20  # of -continue
 # heart.
 PRESETS = {"strong": "-tie -EDim 512 -dropout 0.3 -E 8"}
 STORIES = ("auto", "line", "eos", "article", "stream")
-
-
-def whole(least: int, most: int = 10**9) -> Callable[[str], int]:
-    """A type for argparse: whole numbers in this range."""
-
-    def number(text: str) -> int:
-        if not text.lstrip("-").isdecimal() or not least <= int(text) <= most:
-            how = f"give a whole number of at least {least} and at most {most}"
-            raise argparse.ArgumentTypeError(f"{text}: {how}")
-        return int(text)
-
-    return number
-
-
-positive = whole(1)
 MOST_LAYERS = 100  # of a model: more would take minutes to make, for a model file of kilobytes, too
 
 
@@ -49,53 +36,16 @@ def check_whole(name: str, value: int, least: int, most: int = 2**32) -> None:
         raise UserError(f"{name} {value}: {how}")
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and which takes any negative number as a value."""
-
-    def parse_known_args(self, args=None, namespace=None):
-        """As that of argparse, which would take -5e-1 or -inf for a flag."""
-        given = sys.argv[1:] if args is None else args
-        return super().parse_known_args(with_negative_numbers(given), namespace)
-
-    def error(self, message: str):
-        raise UserError(f"{message} ({self.prog} -h lists the flags)")
-
-
-def with_negative_numbers(given: list[str]) -> list[str]:
-    """A command line with `-fpenalty=-5e-1` for `-fpenalty -5e-1`, and so for each such number."""
-    joined = []
-    for text in given:
-        if joined and is_flag(joined[-1]) and is_negative_number(text):
-            joined[-1] += f"={text}"
-        else:
-            joined.append(text)
-    return joined
-
-
-def is_flag(text: str) -> bool:
-    """Whether it may be a flag whose value is the next word of the command line."""
-    return re.fullmatch(r"--?[A-Za-z]\w*", text) is not None and not is_negative_number(text)
-
-
-def is_negative_number(text: str) -> bool:
-    """Whether Python reads it as a number below zero, or as -nan."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return text.startswith("-")
-
-
 def make_parser(program: str, description: str, modes: tuple[Callable, ...]) -> Parser:
     """All modes and flags, in groups."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser(program, description=description, formatter_class=layout, allow_abbrev=False)
+    parser = Parser(program, description)
     add_modes(parser.add_argument_group("what to do, one of"), modes)
     add_model_flags(parser.add_argument_group(
         "the model (only -train needs these; one that disagrees is an error)"
     ).add_argument)
+    place = os.path.relpath(DATA, CODE)
     add_file_flags(parser.add_argument_group(
-        "files (defaults are beside lstlm.py or in ../data, from whatever folder)"
+        f"files (defaults are beside lstlm.py or in {place}, from whatever folder)"
     ).add_argument)
     add_machine_flags(parser.add_argument_group("machine").add_argument)
     add_training_flags(parser.add_argument_group("training").add_argument)

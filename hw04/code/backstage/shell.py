@@ -164,3 +164,23 @@ def mend_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not one of a notebook
             stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def importing(program: str, install: str = "-r requirements.txt") -> Iterator[None]:
+    """Let a package that is missing or broken end the program with one line and status 2.
+
+    Ctrl-C in the seconds that imports take ends it with status 130. `install` is what pip installs
+    then.
+    """
+    mend_streams()
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except (ImportError, OSError) as error:  # OSError: of a library in C
+        what = (str(error).strip().splitlines() or ["a package is broken"])[0]
+        if isinstance(error, ModuleNotFoundError):
+            what = f"this Python has no {error.name}"
+        how = f"use .venv/bin/python, which make demo makes, or pip install {install}"
+        raise SystemExit(fail(program, f"error: {what}; {how}", 2)) from None

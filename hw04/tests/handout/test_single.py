@@ -81,6 +81,13 @@ def test_it_asks_for_what_is_not_beside_it(path, tmp_path):
         assert asked in done.stderr
 
 
+def test_help_says_where_it_looks_for_files(program, capsys):
+    for main, place in ((program.main, "data"), (lstlm.main, os.path.join("..", "data"))):
+        with pytest.raises(SystemExit):
+            main(["-h"])
+        assert f"defaults are beside lstlm.py or in {place}, from" in capsys.readouterr().out
+
+
 def definitions(path: Path) -> set[str]:
     """The functions and classes of a file, whole."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
