@@ -21,34 +21,38 @@ import contextlib
 import hashlib
 import http.client
 import json
-import lzma
 import os
+import queue
+import re
 import sys
+import threading
+import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from email.message import Message
 from pathlib import Path
 from typing import BinaryIO
 
-try:
-    from tqdm import tqdm
-except ModuleNotFoundError:
-    raise SystemExit(
-        "get_data.py: error: this Python has no tqdm; use .venv/bin/python, which make demo makes, "
-        "or pip install tqdm"
-    ) from None
-
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "code"))
 from backstage.errors import UserError  # noqa: E402 - found by the line above
-from backstage.shell import guarded  # noqa: E402
-from backstage.words import tokenize_text  # noqa: E402
+from backstage.lock import exclusive  # noqa: E402
+from backstage.parser import Parser  # noqa: E402
+from backstage.shell import guarded, importing  # noqa: E402
+from backstage.words import printable, tokenize_text  # noqa: E402
 
-BLOCK = 1 << 18  # bytes per read, and the most that a cut-off download has to fetch again
+with importing(Path(sys.argv[0]).name, install="tqdm"):  # or make_digests.py
+    from tqdm import tqdm
+
+BLOCK = 1 << 18  # bytes per read of a file
+PIECE = 1 << 16  # bytes per read of a download
+PATIENCE = 60.0  # seconds for an answer, and for each PIECE of a download
+LONGEST = 24 * 3600.0  # seconds that a download may take in one go
+LARGEST = 10 * 10**9  # bytes: no file of these sets is half as large
 END_OF_STORY = "<|endoftext|>"
 
 
@@ -147,7 +151,12 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
 def bar(path: Path, size: int | None, start: int = 0) -> tqdm:
     """A progress bar on the terminal; nothing at all in a log file."""
     look = {"unit": "B", "unit_scale": True, "disable": None}
-    return tqdm(desc=path.name, total=size, initial=start, **look)
+    return tqdm(desc=printable(path.name), total=size, initial=start, **look)
+
+
+def say(text: str) -> None:
+    """Print a line, with no control character of a file's name in it."""
+    print(printable(text), flush=True)
 
 
 def verify(path: Path, checksum: str | None) -> None:
@@ -164,7 +173,7 @@ def verify(path: Path, checksum: str | None) -> None:
     remark = "not compared: the table of addresses has no published one"
     if expected:
         remark = "as published"
-    print(f"{path}: {algorithm} {digest.hexdigest()} ({remark})")
+    say(f"{path}: {algorithm} {digest.hexdigest()} ({remark})")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -177,7 +186,11 @@ def request(url: str, start: int) -> http.client.HTTPResponse:
     headers = {"User-Agent": "get_data.py"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60)
+    asked = urllib.request.Request(url, headers=headers)
+    answer = urllib.request.urlopen(asked, timeout=PATIENCE)
+    if not isinstance(answer, http.client.HTTPResponse):  # after a redirection
+        raise ValueError("leads to what is no http address")
+    return answer
 
 
 def identity(url: str, headers: Message) -> dict:
@@ -194,13 +207,48 @@ def open_url(url: str, start: int, before: dict) -> tuple[http.client.HTTPRespon
     This is `start` if the same file can go on, else 0.
     """
     if start and before["url"] == url:
-        with contextlib.suppress(urllib.error.HTTPError):  # 416: the file is shorter now
+        try:
             answer = request(url, start)
+        except urllib.error.HTTPError as error:
+            if error.code == 429 or error.code >= 500:  # it is busy, and the part still good
+                raise
+        else:
             begins = answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
             if answer.status == 206 and begins and identity(url, answer.headers) == before:
                 return answer, start
             answer.close()
     return request(url, 0), 0
+
+
+def in_thread(make: Callable[[], Iterable]) -> queue.Queue:
+    """What `make` yields, made in a thread; then the error that ended it, or None.
+
+    The timeout of a socket is for each of its reads, and an answer may trickle for ever. Who waits
+    here can give up as a whole: the thread is left to itself then, and dies with the program.
+    """
+    made = queue.Queue(16)
+
+    def run() -> None:
+        try:
+            for thing in make():
+                made.put(thing)
+            made.put(None)
+        except Exception as error:
+            made.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return made
+
+
+def wait_for(made: queue.Queue, seconds: float) -> object:
+    """The next of what `in_thread` makes. Raises its error, or TimeoutError."""
+    try:
+        thing = made.get(timeout=max(0.0, seconds))
+    except queue.Empty:
+        raise TimeoutError("the server is too slow") from None
+    if isinstance(thing, Exception):
+        raise thing
+    return thing
 
 
 def connect(
@@ -211,8 +259,11 @@ def connect(
     # The one that can go on comes first.
     for url in sorted(urls, key=lambda url: url != before.get("url")):
         try:
-            answer, begin = open_url(url, start, before)
-            return identity(url, answer.headers), answer, begin
+            made = in_thread(lambda url=url: [open_url(url, start, before)])
+            answer, begin = wait_for(made, PATIENCE)
+            about = identity(url, answer.headers)
+            check_size(about["size"] or 0)
+            return about, answer, begin
         except (OSError, ValueError, http.client.HTTPException) as error:
             failures.append(f"{url}: {describe(error)}")
     address = f"another address (-url {name}=URL)"
@@ -225,12 +276,18 @@ def describe(error: Exception) -> str:
     inner = error
     if not isinstance(error, urllib.error.HTTPError):
         inner = getattr(error, "reason", error)
-    return str(inner) or type(inner).__name__
+    return str(inner)[:200] or type(inner).__name__
+
+
+def check_size(size: int) -> None:
+    """Raise ValueError for a file that is too large to be one of these."""
+    if size > LARGEST:
+        raise ValueError(f"more than {LARGEST:,} bytes: not the right file")
 
 
 def read_partial(part: Path, note: Path, urls: tuple[str, ...]) -> tuple[int, dict]:
     """How many bytes an earlier run left, and the identity of the file that they belong to."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         before = json.loads(note.read_text())
         if before["url"] in urls:
             return part.stat().st_size, before
@@ -243,19 +300,47 @@ def receive(answer: http.client.HTTPResponse, about: dict, part: Path, start: in
     size = about["size"]
     mode = "ab" if start else "wb"
     with disk(part), open(part, mode) as file, bar(part, size, start) as progress:
-        while block := read_block(answer, url, part):
-            file.write(block)
-            progress.update(len(block))
+        for piece in arriving(answer, url, part):
+            file.write(piece)
+            progress.update(len(piece))
+            if file.tell() > LARGEST:
+                raise BadFile(f"{url}: more than {LARGEST:,} bytes; give another address with -url")
         if size not in (None, file.tell()):
             raise cut_off(url, f"ended after {file.tell():,} of {size:,} bytes", part)
 
 
-def read_block(answer: http.client.HTTPResponse, url: str, part: Path) -> bytes:
-    """The next bytes of a download; none at its end."""
-    try:
-        return answer.read(BLOCK)
-    except (OSError, http.client.HTTPException) as error:
-        raise cut_off(url, describe(error), part) from error
+def arriving(answer: http.client.HTTPResponse, url: str, part: Path) -> Iterator[bytes]:
+    """The pieces of a download. Raises UserError if it breaks off, or comes too slowly.
+
+    That is, if PATIENCE seconds bring no PIECE, or LONGEST seconds not all; only what is waited
+    for the server counts.
+    """
+    made = in_thread(lambda: pieces_of(answer))
+    total = 0.0
+    waited = 0.0
+    count = 0
+    while True:
+        begin = time.monotonic()
+        try:
+            piece = wait_for(made, min(PATIENCE - waited, LONGEST - total))
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise cut_off(url, describe(error), part) from error
+        if piece is None:
+            return
+        total += time.monotonic() - begin
+        waited += time.monotonic() - begin
+        count += len(piece)
+        if count >= PIECE:
+            waited = 0.0
+            count = 0
+        yield piece
+
+
+def pieces_of(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    """What a server sends, as it comes. Who reads also closes, as closing waits for a reader."""
+    with answer:
+        while piece := answer.read1(PIECE):
+            yield piece
 
 
 def cut_off(url: str, what: str, part: Path) -> UserError:
@@ -268,20 +353,23 @@ def download(name: str, urls: tuple[str, ...], part: Path, note: Path) -> None:
     """Bring the file of a source to `part`, continuing what an earlier run began."""
     done, before = read_partial(part, note, urls)
     if done and done == before.get("size"):
-        print(f"{name}: {part} is complete")
+        say(f"{name}: {part} is complete")
         return
     about, answer, start = connect(name, urls, done, before)
-    print(f"{name}: {'going on with' if start else 'fetching'} {about['url']}")
-    with answer, disk(part):
+    say(f"{name}: {'going on with' if start else 'fetching'} {about['url']}")
+    with disk(part):
         part.parent.mkdir(parents=True, exist_ok=True)
         if not start:  # the old bytes go first, lest they pass for those of the new note's file
             part.unlink(missing_ok=True)
             note.write_text(json.dumps(about))
         try:
             receive(answer, about, part, start)
+        except BadFile:
+            discard(part, note)
+            raise
         except KeyboardInterrupt:
             remedy = "run the same command again to go on from there"
-            print(f"\n{part} is kept: {remedy}", file=sys.stderr)
+            print(printable(f"{part} is kept: {remedy}"), file=sys.stderr)
             raise
 
 
@@ -299,7 +387,7 @@ def unpack(path: Path, targets: list[Path]) -> None:
         unzip(path, targets)
     elif target := next((target for target in targets if target.name == path.name), None):
         with open(path, "rb") as file:
-            write_from(file, target, path.stat().st_size)
+            write_from(file, path, target, path.stat().st_size)
     else:
         names = ", ".join(target.name for target in targets)
         why = f"not a zip file (or a damaged one), nor one of {names}; fetch it again"
@@ -308,28 +396,62 @@ def unpack(path: Path, targets: list[Path]) -> None:
 
 def unzip(path: Path, targets: list[Path]) -> None:
     """Write the targets from a zip."""
+    with damaged(path):
+        archive = zipfile.ZipFile(path)
+    with archive:
+        members = find_members(archive, path, targets)
+        for target, info in members.items():
+            with damaged(path):
+                member = archive.open(info)
+            with member:
+                write_from(member, path, target, info.file_size)
+
+
+@contextlib.contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """Let whatever is raised as a zip is read be a BadFile.
+
+    A damaged or crafted one makes zipfile raise errors of a dozen kinds, some of which it does not
+    document, and others in each version.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = {Path(info.filename).name: info for info in archive.infolist()}
-            missing = [target.name for target in targets if target.name not in members]
-            if missing:
-                raise BadFile(f"{path}: has no {', '.join(missing)}; is it the right file?")
-            for target in targets:
-                info = members[target.name]
-                with archive.open(info) as member:
-                    write_from(member, target, info.file_size)
-    # A RuntimeError is an encrypted zip; NotImplementedError, a method unknown here, is one too.
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
-        raise BadFile(f"{path}: a damaged zip file ({error}); fetch it again") from error
+        yield
+    except Exception as error:
+        why = f"a damaged zip file ({describe(error)})"
+        raise BadFile(f"{path}: {why}; fetch it again") from error
 
 
-def write_from(file: BinaryIO, target: Path, size: int) -> None:
-    """Copy an open file of this size to its target."""
+def find_members(
+    archive: zipfile.ZipFile, path: Path, targets: list[Path]
+) -> dict[Path, zipfile.ZipInfo]:
+    """The member of a zip for each target, under any folder, behind either kind of slash."""
+    named: dict[str, list[zipfile.ZipInfo]] = {}
+    for info in archive.infolist():
+        named.setdefault(re.split(r"[/\\]", info.filename)[-1], []).append(info)
+    missing = [target.name for target in targets if target.name not in named]
+    if missing:
+        raise BadFile(f"{path}: has no {', '.join(missing)}; is it the right file?")
+    for target in targets:
+        if len(named[target.name]) > 1:
+            raise BadFile(f"{path}: has {target.name} more than once; is it the right file?")
+    return {target: named[target.name][0] for target in targets}
+
+
+def write_from(file: BinaryIO, path: Path, target: Path, size: int) -> None:
+    """Copy an open file of this size, which is `path` or a part of it, to its target."""
+    if not size:
+        raise BadFile(f"{path}: its {target.name} is empty; is it the right file?")
     with atomic(target) as out, bar(target, size) as progress:
-        while block := file.read(BLOCK):
+        while block := read_block(file, path):
             out.write(block)
             progress.update(len(block))
-    print(f"{target}: {size:,} bytes{compared(target)}")
+    say(f"{target}: {size:,} bytes{compared(target)}")
+
+
+def read_block(file: BinaryIO, path: Path) -> bytes:
+    """The next bytes of an open file, which is `path` or a part of it; none at its end."""
+    with damaged(path):
+        return file.read(BLOCK)
 
 
 def read_raw_stories(path: Path) -> Iterator[str]:
@@ -385,7 +507,7 @@ def tokenize_stories(path: Path, targets: list[Path]) -> None:
     for target in targets:
         lines, count = by_name[target.name]
         write_stories(target, lines)
-        print(f"{target}: {len(lines):,} stories, {count:,} tokens{compared(target)}")
+        say(f"{target}: {len(lines):,} stories, {count:,} tokens{compared(target)}")
 
 
 def write_stories(target: Path, lines: list[str]) -> None:
@@ -419,7 +541,7 @@ def read_digests() -> dict[str, dict]:
             starts = range(0, len(letters), DIGEST_LETTERS)
             record["stories"] = [letters[start : start + DIGEST_LETTERS] for start in starts]
         return known
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         remedy = "get it from the repository again"
         raise UserError(f"{DIGESTS}: not readable ({error}); {remedy}") from error
 
@@ -456,7 +578,7 @@ def search(path: Path, missing: set[str], found: dict[str, str]) -> None:
         raise BadFile(f"{path}: not UTF-8 text ({error.reason}); fetch it again") from error
     count = len(found) - before
     left = f"{len(missing):,} are left"
-    print(f"{path}: has {count:,} of the stories that were looked for, {left}")
+    say(f"{path}: has {count:,} of the stories that were looked for, {left}")
 
 
 def rebuild(args: argparse.Namespace, targets: list[Path]) -> None:
@@ -477,6 +599,7 @@ def rebuild(args: argparse.Namespace, targets: list[Path]) -> None:
             break
     for target, digests in wanted.items():
         if found.keys().isdisjoint(digests):
+            discard(*downloads)  # which will not have it the next time either
             raise UserError(
                 f"{target}: not written, none of its {len(digests):,} stories was found; name a "
                 "file that has them with -from_file tiny=PATH, or cut other stories without -same"
@@ -498,10 +621,16 @@ def raw_texts(args: argparse.Namespace) -> Iterator[tuple[Path, list[Path]]]:
     if "tiny" in args.url:
         urls = (args.url["tiny"],)
     for url in urls:
-        part, note = partial_files(args.o, url.rpartition("/")[2])
+        part, note = partial_files(args.o, file_name(url))
         download("tiny", (url,), part, note)
         verify(part, None)
         yield part, [part, note]
+
+
+def file_name(url: str) -> str:
+    """What the download of an address is called: the end of its path, without a query."""
+    name = urllib.parse.unquote(urllib.parse.urlsplit(url).path).rpartition("/")[2]
+    return re.sub(r"[^\w.-]", "_", name)[-100:] or "download"
 
 
 def partial_files(folder: Path, name: str) -> tuple[Path, Path]:
@@ -514,9 +643,9 @@ def write_found(target: Path, digests: list[str], found: dict[str, str]) -> None
     write_stories(target, [found[digest] for digest in digests if digest in found])
     absent = [number for number, digest in enumerate(digests, 1) if digest not in found]
     share = f"{len(digests) - len(absent):,} of {len(digests):,}"
-    print(f"{target}: {share} stories found{compared(target)}")
+    say(f"{target}: {share} stories found{compared(target)}")
     if absent:
-        print(f"note: {target} lacks the stories {ranges(absent)}, and was written without them")
+        say(f"note: {target} lacks the stories {ranges(absent)}, and was written without them")
 
 
 def ranges(numbers: list[int], most: int = 10) -> str:
@@ -546,7 +675,7 @@ def wanted_targets(name: str, args: argparse.Namespace) -> list[Path]:
         targets = [target for target in targets if target.name in names] or targets
     kept = [] if args.force else [target for target in targets if target.exists()]
     for target in kept:
-        print(f"{target}: already there, kept (-force replaces it)")
+        say(f"{target}: already there, kept (-force replaces it)")
     return [target for target in targets if target not in kept]
 
 
@@ -557,12 +686,15 @@ def get(name: str, args: argparse.Namespace) -> None:
     # Another copy may well be packed differently: the published checksum is not for it.
     if name in args.url:
         source = replace(source, urls=(args.url[name],), checksum=None)
-    if targets and name == "tiny" and args.same:
-        rebuild(args, targets)
-    elif targets and name in args.from_file:
-        install(name, args.from_file[name][0], targets)
-    elif targets:
-        get_online(name, source, args.o, targets)
+    if not targets:
+        return
+    with exclusive(args.o / name, "give another folder with -o"):
+        if name == "tiny" and args.same:
+            rebuild(args, targets)
+        elif name in args.from_file:
+            install(name, args.from_file[name][0], targets)
+        else:
+            get_online(name, source, args.o, targets)
 
 
 def get_online(name: str, source: Source, folder: Path, targets: list[Path]) -> None:
@@ -581,7 +713,7 @@ def get_online(name: str, source: Source, folder: Path, targets: list[Path]) -> 
 def discard(*paths: Path) -> None:
     """Remove files."""
     for path in paths:
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def install(name: str, path: Path, targets: list[Path]) -> None:
@@ -614,12 +746,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     lines = [f"{name:6} {url}" for name, source in SOURCES.items() for url in source.urls]
     lines += [f"{'-same':6} {url}" for url in SAME_URLS]
     addresses = "addresses (none of them was reached when this script was written):"
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog="\n  ".join([addresses, *lines]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("get_data.py", __doc__)
+    parser.epilog = "\n  ".join([addresses, *lines])
     add = parser.add_argument
     what = "what to get: glove, tiny, wiki (default: all three)"
     add("names", nargs="*", metavar="NAME", help=what)
@@ -662,7 +790,7 @@ def check(args: argparse.Namespace) -> None:
         flag = f"-url {name}={url}"
         if name in args.from_file:
             raise UserError(f"{flag}: there is a -from_file for {name} too; give one of them")
-        if not url.startswith(("http://", "https://")):
+        if not url.lower().startswith(("http://", "https://")):
             raise UserError(f"{flag}: not an http address; a file is given with -from_file")
     if args.same and "tiny" not in args.names:
         raise UserError("-same is for tiny, which is not among the names to get")
@@ -684,7 +812,7 @@ def get_all(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return guarded("get_data.py", lambda: get_all(parse(argv)))
+    return guarded("get_data.py", lambda: get_all(parse(argv)), argv)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,17 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
-from get_data import DIGESTS, SOURCES, atomic, file_digest, guarded, story_digest
+sys.path.append(str(Path(__file__).resolve().parent))
+from get_data import (
+    DIGESTS,
+    SOURCES,
+    Parser,
+    UserError,
+    atomic,
+    file_digest,
+    guarded,
+    story_digest,
+)
 
 DIGESTS_A_LINE = 14  # to keep the lines of the file short
 
@@ -31,19 +40,18 @@ def describe(folder: Path, name: str) -> dict:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("make_digests.py", __doc__)
     add = parser.add_argument
     add("folder", type=Path, help="with the folders tiny/ and wiki/")
     add("-o", type=Path, metavar="FILE", default=DIGESTS, help="(default: %(default)s)")
-    what = "write nothing; exit 1 if the file would change"
+    what = "write nothing; exit 1 if the file would change (default: write)"
     add("--check", action="store_true", help=what)
     args = parser.parse_args(argv)
     args.names = [name for source in ("tiny", "wiki") for name in SOURCES[source].targets]
     missing = [name for name in args.names if not (args.folder / name).is_file()]
     if missing:
-        parser.error(f"{args.folder / missing[0]}: no such file; get_data.py says how to get it")
+        how = "no such file; get_data.py says how to get it"
+        raise UserError(f"{args.folder / missing[0]}: {how}")
     return args
 
 
@@ -61,7 +69,7 @@ def make(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return guarded("make_digests.py", lambda: make(parse(argv)))
+    return guarded("make_digests.py", lambda: make(parse(argv)), argv)
 
 
 if __name__ == "__main__":

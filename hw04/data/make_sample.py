@@ -37,6 +37,7 @@ from typing import NamedTuple
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "code"))
 from backstage.files import atomic_write  # noqa: E402 - found by the line above
+from backstage.parser import Parser, whole  # noqa: E402
 from backstage.shell import guarded  # noqa: E402
 
 SEED = 1
@@ -1802,14 +1803,14 @@ def as_bytes(stories: list[Story]) -> bytes:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Write the embedded corpus of small stories.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser("make_sample.py", __doc__)
     add = parser.add_argument
-    add("-o", metavar="DIR", type=Path, default=HERE / "sample", help="folder of the files")
-    add("-seed", type=int, default=SEED, help="another seed tells other stories")
-    add("--check", action="store_true", help="write nothing; exit 1 if a file would change")
+    what = "folder of the files (default: %(default)s)"
+    add("-o", metavar="DIR", type=Path, default=HERE / "sample", help=what)
+    what = "another seed tells other stories (default: %(default)s)"
+    add("-seed", type=whole(0), default=SEED, help=what)
+    what = "write nothing; exit 1 if a file would change (default: write)"
+    add("--check", action="store_true", help=what)
     return parser.parse_args(argv)
 
 
@@ -1830,7 +1831,7 @@ def make(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0; 1 if a file would change, or could not be written."""
-    return guarded("make_sample.py", lambda: make(parse(argv)))
+    return guarded("make_sample.py", lambda: make(parse(argv)), argv)
 
 
 if __name__ == "__main__":

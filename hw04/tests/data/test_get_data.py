@@ -1,6 +1,7 @@
 """get_data.py against a small web server on this machine: no test leaves it."""
 
 import base64
+import contextlib
 import functools
 import hashlib
 import http.server
@@ -19,6 +20,7 @@ from pathlib import Path
 import get_data
 import make_digests
 import pytest
+from holding import held
 
 SCRIPT = Path(get_data.__file__)
 GLOVE = {f"glove.6B.{dim}d.txt": f"the {dim}\ncat 0.5\n".encode() for dim in (50, 100, 200, 300)}
@@ -34,39 +36,55 @@ TOKENISED = {
 }
 
 
-def zipped(files, folder=""):
+def zipped(files, folder="", method=zipfile.ZIP_DEFLATED):
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, content in files.items():
             entry = zipfile.ZipInfo(folder + name)  # the same whatever the time is
-            archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
+            archive.writestr(entry, content, method)
     return buffer.getvalue()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.files`; `ranges`, `etag` and `cut` can be set.
+    """Serves `server.files`; `ranges`, `etag` and more can be set.
 
-    `cut`: send that many bytes, then hang up.
+    `cut`: send that many bytes, then hang up. `busy`: status of all requests from a later byte on.
+    `drip`: seconds before each byte of the content, `slow_head` before each of the rest.
     """
 
     def do_GET(self):
         server, body = self.server, self.server.files.get(self.path)
         server.asked.append((self.path, self.headers["Range"]))
         start = int((self.headers["Range"] or "bytes=0-")[6:-1]) if server.ranges else 0
+        if start and server.busy:
+            self.send_error(server.busy)
+            return
         if body is None or start >= len(body):
-            self.send_error(404 if body is None else 416)
+            self.send_error(404 if body is None else 416, server.reason)
+            return
+        if server.slow_head:
+            self.drip(b"HTTP/1.0 200 " + b"x" * 10000, server.slow_head)
             return
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        self.send_header("Content-Length", str(len(body) - start))
+        if server.size is not None:
+            self.send_header("Content-Length", str(server.size or len(body) - start))
         self.send_header("ETag", server.etag)
         self.end_headers()
-        self.wfile.write(body[start : server.cut])
-        self.wfile.flush()
+        self.drip(body[start : server.cut], server.drip)
         server.sent.set()
         if server.stall:
             server.stall.wait(60)  # far longer than a busy machine takes
+
+    def drip(self, content, seconds):
+        """Send bytes, one at a time if they are to come slowly."""
+        pieces = [bytes([byte]) for byte in content] if seconds else [content]
+        with contextlib.suppress(OSError):  # the program has gone
+            for piece in pieces:
+                time.sleep(seconds)
+                self.wfile.write(piece)
+                self.wfile.flush()
 
     def log_message(self, *args):
         pass
@@ -78,10 +96,12 @@ def server(monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.files, server.asked, server.ranges, server.etag = {}, [], True, '"1"'
     server.cut, server.stall, server.sent = None, None, threading.Event()
+    server.busy, server.reason, server.size, server.drip, server.slow_head = None, None, 0, 0, 0
     server.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield server
+    server.drip = server.slow_head = 0
     server.shutdown()
     thread.join()
     server.server_close()
@@ -226,15 +246,171 @@ def damaged(content):
 BIG = {name: os.urandom(1000) for name in WIKI}
 
 
-BAD_ZIPS = [zipped(BIG)[:-50], damaged(zipped(BIG)), b"<html>sign in</html>", zipped(GLOVE)]
+FIRST = b"wiki.train.tokens"  # the name of the first member
+DIRECTORY = b"PK\x01\x02"  # begins the first member's entry at the end of a zip
 
 
-@pytest.mark.parametrize("content", BAD_ZIPS, ids=["cut off", "damaged", "HTML", "another"])
+def with_entry(place, value, files=BIG):
+    """A zip whose entry for the first member has other bytes from a place on."""
+    content = zipped(files)
+    at = content.index(DIRECTORY) + place
+    return content[:at] + value + content[at + len(value) :]
+
+
+BAD_ZIPS = {
+    "cut off": zipped(BIG)[:-50],
+    "damaged": damaged(zipped(BIG)),
+    "HTML": b"<html>sign in</html>",
+    "another": zipped(GLOVE),
+    "damaged bzip2": damaged(zipped(BIG, method=zipfile.ZIP_BZIP2)),
+    "damaged LZMA": damaged(zipped(BIG, method=zipfile.ZIP_LZMA)),
+    "encrypted": with_entry(8, b"\x01"),
+    "unknown method": with_entry(10, b"\x63"),
+    "a place before the file": with_entry(42, b"\xff\xff\xff\xff"),
+    "a place behind the file": with_entry(42, b"\xff\xff\xff\x7f"),
+    "another name in its head": zipped(BIG).replace(FIRST, b"wiki.trees.tokens", 1),
+    "a name that is no UTF-8": with_entry(46, b"\xff\xfe").replace(
+        DIRECTORY + b"\x14\x03\x14\x00\x00\x00", DIRECTORY + b"\x14\x03\x14\x00\x00\x08", 1
+    ),
+    "a folder": zipped({f"{name}/": b"" for name in WIKI}),
+    "empty": zipped(dict.fromkeys(WIKI, b"")),
+    "a name twice": zipped(WIKI | {f"old/{FIRST.decode()}": b"old"}),
+}
+
+
+@pytest.mark.parametrize("content", BAD_ZIPS.values(), ids=BAD_ZIPS)
 def test_bad_zip_leaves_nothing(server, tmp_path, capsys, content):
     server.files["/w"] = content
     status, error = run(capsys, tmp_path, "wiki", "-url", f"wiki={server.url}/w")
     assert status == 2 and "zip" in error and str(tmp_path) in error
     assert files(tmp_path) == {}  # not even the download: the next run must fetch it anew
+
+
+def damage_each_byte(folder, capsys, step):
+    """Each byte of zips in turn is another: one line, or all is right, and half a file never."""
+    small = {name: content * 3 for name, content in WIKI.items()}
+    counts = {0: 0, 2: 0}
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        whole = zipped(small, method=method)
+        for place in range(method, len(whole), step):
+            given = folder / "w.zip"
+            given.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+            args = ("wiki", "-force", "-from_file", f"wiki={given}")
+            status, _ = run(capsys, folder / "out", *args)
+            counts[status] += 1
+            made = files(folder / "out")
+            assert made.items() <= under("wiki", small).items()
+            assert status == 2 or len(made) == 3
+    assert min(counts.values()) > 20
+
+
+@pytest.fixture
+def quick(tmp_path, monkeypatch):
+    """No waiting for the disk, and no comparison with the README's files."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr(get_data, "DIGESTS", tmp_path / "none")
+
+
+def test_some_bytes_of_a_zip_are_damaged(tmp_path, capsys, quick):
+    damage_each_byte(tmp_path, capsys, 13)
+
+
+@pytest.mark.thorough
+def test_any_byte_of_a_zip_is_damaged(tmp_path, capsys, quick):
+    damage_each_byte(tmp_path, capsys, 1)
+
+
+@pytest.mark.parametrize("folder", ["wikitext-2\\", "C:\\data\\wiki/", "\\\\host\\"])
+def test_names_with_backslashes_are_paths_too(tmp_path, capsys, folder):
+    (tmp_path / "w.zip").write_bytes(zipped(WIKI, folder))
+    args = ("wiki", "-from_file", f"wiki={tmp_path}/w.zip")
+    assert run(capsys, tmp_path / "out", *args) == (0, "")
+    assert files(tmp_path / "out") == under("wiki", WIKI)
+
+
+def test_a_reason_is_short_and_has_no_escape_codes(server, tmp_path, capsys):
+    server.reason = "\x1b[31mgone\x9b2J" + "!" * 5000
+    url = f"{server.url}/x"
+    assert get_data.main(["wiki", "-url", f"wiki={url}", "-o", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert "\\x1b[31mgone\\x9b2J!!!" in err and len(err) < 600
+    assert out + err.removesuffix("\n") == "".join(filter(str.isprintable, out + err))
+
+
+def test_a_trickle_is_cut_off_as_a_whole_and_what_came_is_kept(
+    server, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(get_data, "PATIENCE", 0.5)  # far longer than a byte takes
+    server.files["/w"], server.drip = zipped(WIKI), 0.02
+    begin = time.monotonic()
+    status, error = run(capsys, tmp_path, "wiki", "-url", f"wiki={server.url}/w")
+    assert time.monotonic() - begin < 10
+    assert status == 2 and "too slow" in error and "run the same command again" in error
+    part = files(tmp_path)["wikitext-2-v1.zip.part"]
+    assert 0 < len(part) < 100 and zipped(WIKI).startswith(part)
+    monkeypatch.undo()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server.drip = 0
+    assert run(capsys, tmp_path, "wiki", "-url", f"wiki={server.url}/w") == (0, "")
+    assert server.asked[-1][1] == f"bytes={len(part)}-"
+    assert files(tmp_path) == under("wiki", WIKI)
+
+
+def test_slow_is_not_a_trickle_but_must_end_some_time(server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(get_data, "PATIENCE", 0.5)
+    monkeypatch.setattr(get_data, "PIECE", 1)
+    server.files["/w"], server.drip = zipped(WIKI), 0.002  # for a second
+    assert len(zipped(WIKI)) > 200
+    assert run(capsys, tmp_path, "wiki", "-url", f"wiki={server.url}/w") == (0, "")
+    monkeypatch.setattr(get_data, "LONGEST", 0.2)
+    args = ("wiki", "-force", "-url", f"wiki={server.url}/w")
+    status, error = run(capsys, tmp_path, *args)
+    assert status == 2 and "too slow" in error and "wikitext-2-v1.zip.part" in files(tmp_path)
+
+
+def test_an_answer_that_trickles_is_no_answer(server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(get_data, "PATIENCE", 0.3)
+    server.files["/w"], server.slow_head = zipped(WIKI), 0.02
+    begin = time.monotonic()
+    status, error = run(capsys, tmp_path, "wiki", "-url", f"wiki={server.url}/w")
+    assert time.monotonic() - begin < 10
+    assert status == 2 and "/w: the server is too slow" in error and files(tmp_path) == {}
+
+
+def test_a_file_that_is_too_large_is_refused(server, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(get_data, "LARGEST", 1000)
+    server.files["/w"], server.size = bytes(2000), 1001
+    args = ("wiki", "-url", f"wiki={server.url}/w")
+    for server.size in (1001, None):  # what it says, and what comes if it says nothing
+        status, error = run(capsys, tmp_path, *args)
+        assert status == 2 and "/w: more than 1,000 bytes" in error and files(tmp_path) == {}
+
+
+@pytest.mark.parametrize("busy", [429, 503])
+def test_a_busy_server_costs_no_part(server, tmp_path, capsys, busy):
+    cut_off(server, tmp_path, capsys)
+    server.busy = busy
+    status, error = run(capsys, tmp_path, "wiki", "-url", f"wiki={server.url}/w")
+    assert status == 2 and f"HTTP Error {busy}" in error
+    assert files(tmp_path)["wikitext-2-v1.zip.part"] == zipped(WIKI)[:100]
+
+
+@pytest.mark.parametrize("note", ["[" * 100000, "[]", "{}", '{"url": [1]}', "\xff"])
+def test_a_damaged_note_of_a_part_starts_again(server, tmp_path, capsys, note):
+    cut_off(server, tmp_path, capsys)
+    (tmp_path / "wikitext-2-v1.zip.part.json").write_text(note, encoding="latin-1")
+    assert run(capsys, tmp_path, "wiki", "-url", f"wiki={server.url}/w") == (0, "")
+    assert files(tmp_path) == under("wiki", WIKI)
+
+
+def test_two_at_once_do_not_write_one_part(tmp_path, capsys):
+    (tmp_path / "raw.txt").write_bytes(RAW)
+    args = ["tiny", "-from_file", f"tiny={tmp_path}/raw.txt"]
+    with held(tmp_path / "out" / "tiny") as process:
+        status, error = run(capsys, tmp_path / "out", *args)
+    assert status == 2 and f"process {process} works on it" in error
+    assert run(capsys, tmp_path / "out", *args) == (0, "")
+    assert files(tmp_path / "out") == tiny_files()
 
 
 @pytest.mark.parametrize("raw", [RAW[:30], b"\xff\xfe\x00"])
@@ -265,7 +441,7 @@ def test_stories_need_no_torch(tmp_path):
 
 def test_a_missing_package_is_named():
     done = run_without("tqdm", "-h")
-    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "get_data.py: error: this Python has no tqdm" in done.stderr
 
 
@@ -346,10 +522,9 @@ def test_mistakes_on_the_command_line(tmp_path, capsys, args, says):
 @pytest.mark.parametrize(
     "args", [["-dims", "64"], ["-url", "books=http://x"], ["-from_file", "tiny"]]
 )
-def test_malformed_values(capsys, args):
-    with pytest.raises(SystemExit) as exit:
-        get_data.main(args)
-    assert exit.value.code == 2 and args[1] in capsys.readouterr().err
+def test_malformed_values(tmp_path, capsys, args):
+    status, error = run(capsys, tmp_path, *args)
+    assert status == 2 and args[1] in error and "get_data.py -h" in error
 
 
 def test_help_states_defaults_and_addresses_without_loading_torch():
@@ -389,8 +564,7 @@ def test_the_digests_hold_no_text_and_are_checked(digests, capsys):
     assert make_digests.main([str(digests.parent / "known"), "-o", str(digests), "--check"]) == 0
     (digests.parent / "known/tiny/tiny.test.tokens.4M").write_text("other\n")
     assert make_digests.main([str(digests.parent / "known"), "-o", str(digests), "--check"]) == 1
-    with pytest.raises(SystemExit, match="2"):
-        make_digests.main([str(digests.parent)])
+    assert make_digests.main([str(digests.parent)]) == 2
     assert "tiny.train.tokens.4M: no such file" in capsys.readouterr().err
 
 
@@ -422,7 +596,7 @@ def test_same_writes_nothing_when_a_split_is_not_there_at_all(tmp_path, capsys, 
     args = ["tiny", "-same", "-from_file", f"tiny={tmp_path}/a"]
     status, error = run(capsys, tmp_path / "out", *args)
     assert status == 2 and "tiny.valid.tokens.200K" in error and "none of its 1 stories" in error
-    assert not (tmp_path / "out").exists()
+    assert files(tmp_path / "out") == {}
 
 
 def test_same_downloads_no_more_than_it_needs(server, tmp_path, capsys, digests, monkeypatch):
@@ -444,6 +618,37 @@ def test_same_downloads_no_more_than_it_needs(server, tmp_path, capsys, digests,
     # a.txt is there, c.txt is not needed.
     assert [name for name, _ in server.asked] == ["/x.txt", "/b.txt"]
     assert files(tmp_path / "out") == tiny_files()
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/a.txt?download=true", "a.txt"), ("/get?path=/x/y.txt", "get"), ("/%1b[1m", "__1m"),
+        ("/", "download"), ("/?x", "download"), ("/%2e%2e", ".."), ("/" + "a" * 300, "a" * 100),
+        ("/a%2Fb%20c.txt", "b_c.txt"),
+    ],
+)
+def test_a_part_is_called_what_the_path_of_its_address_ends_with(path, name):
+    assert get_data.file_name(f"https://host:80{path}") == name
+
+
+def test_same_takes_an_address_with_a_query(server, tmp_path, capsys, digests):
+    address = "/get?file=/a/b.txt&key=x%2Fy"
+    server.files[address], server.cut = RAW, 30
+    args = ("tiny", "-same", "-url", f"tiny={server.url}{address}")
+    assert run(capsys, tmp_path / "out", *args)[0] == 2
+    assert sorted(files(tmp_path / "out")) == ["get.part", "get.part.json"]
+    server.cut = None
+    assert run(capsys, tmp_path / "out", *args) == (0, "")
+    assert server.asked[-1] == (address, "bytes=30-")
+    assert files(tmp_path / "out") == tiny_files()
+
+
+def test_same_keeps_no_download_that_has_nothing(server, tmp_path, capsys, digests):
+    server.files["/a.txt"] = raw("Other.")
+    args = ("tiny", "-same", "-url", f"tiny={server.url}/a.txt")
+    assert "none of its" in run(capsys, tmp_path / "out", *args)[1]
+    assert files(tmp_path / "out") == {}
 
 
 def test_other_ways_say_whether_the_files_are_those_of_the_readme(tmp_path, capsys, digests):
