@@ -17,7 +17,6 @@ stops; the same command goes on from the last step. The runs are in plans.py.
 
 import argparse
 import contextlib
-import os
 import shutil
 import sys
 import time
@@ -25,18 +24,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("code", "report"))
-import torch
-import tuning
-from backstage.defaults import DATA, DEFAULT_MODEL
-from backstage.errors import UserError
-from backstage.files import atomic_write, side_file
-from backstage.flags import Parser, positive
-from backstage.lock import exclusive
-from backstage.sealed import seal, unseal
-from backstage.shell import guarded
-from plans import PLANS
-from rest import make_rest
-from runner import LATER, Experiment, trace
+from backstage.shell import guarded, importing
+
+with importing("experiments.py"):
+    import store
+    import torch
+    import tuning
+    from backstage.defaults import DEFAULT_MODEL
+    from backstage.files import atomic_write, side_file
+    from backstage.lock import exclusive
+    from backstage.parser import Parser, positive
+    from backstage.sealed import seal, unseal
+    from plans import PLANS
+    from rest import make_rest
+    from runner import LATER, Experiment, require_corpora, trace
 
 
 def show(experiments: list[Experiment]) -> None:
@@ -89,14 +90,13 @@ def ship(trained: Path, place: Path) -> None:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line, with the `experiments` that it names."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser("experiments.py", description=__doc__, formatter_class=layout)
+    parser = Parser("experiments.py", __doc__)
     add = parser.add_argument
     add("what", choices=("list", "run", "rest", "ship", "tune"), help="see above; experiments.py "
         "tune -h has the flags of that one")
-    add("names", nargs="*", metavar="NAME", help="of runs or of groups of them (default all)")
-    add("-data", type=Path, default=Path(os.environ.get("LSTLM_DATA", DATA)), help="the folder "
-        "with tiny/, wiki/ and glove.6B/ (default $LSTLM_DATA, else hw04/data)")
+    add("names", nargs="*", default=[], metavar="NAME", help="of runs or of groups of them "
+        "(default all)")
+    store.add_data_flag(add)
     add("-jobs", type=positive, default=1, help="trainings at a time (default 1)")
     add("-first", action="store_true", help="only the first seed of each run (default all)")
     args = parser.parse_intermixed_args(argv)
@@ -119,10 +119,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def missing(experiments: list[Experiment]) -> list[Experiment]:
     """Those that have no result yet. Raises UserError if a corpus of theirs is not there."""
     left = [one for one in experiments if not one.done()]
-    lacking = [path for one in left for path in one.corpora() if not path.exists()]
-    if lacking:
-        get = f"hw04/data/get_data.py {lacking[0].parent.name} gets it"
-        raise UserError(f"{lacking[0]}: not there; {get}, or give another -data")
+    require_corpora(left)
+    if not left:
+        print(f"nothing to train: {len(experiments)} of {len(experiments)} results are there")
     return left
 
 

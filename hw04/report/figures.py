@@ -4,6 +4,12 @@ An experiment that has not been run leaves its curve or bar out; a figure with n
 drawn.
 """
 
+import sys
+
+if __name__ == "__main__":
+    print("figures.py: error: no program; make_report.py uses it", file=sys.stderr)
+    sys.exit(2)
+
 import math
 
 import matplotlib

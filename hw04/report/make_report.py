@@ -7,7 +7,6 @@
 What the PDF was made of stands in made_of.txt, a line with a digest for each file.
 """
 
-import argparse
 import hashlib
 import json
 import sys
@@ -17,7 +16,7 @@ sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("co
 import store
 from backstage.errors import UserError
 from backstage.files import atomic_write
-from backstage.flags import Parser
+from backstage.parser import Parser
 from backstage.shell import guarded
 from plans import GROUPS, PLANS
 
@@ -98,8 +97,7 @@ def check() -> int:
 
 def carry_out(argv: list[str] | None) -> int | None:
     """Make the report, or check it."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser("make_report.py", description=__doc__, formatter_class=layout)
+    parser = Parser("make_report.py", __doc__)
     parser.add_argument("-check", action="store_true", help="only say whether the PDF is up to "
         "date (default make it)")
     return check() if parser.parse_args(argv).check else make()

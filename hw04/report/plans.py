@@ -1,5 +1,11 @@
 """The trainings of the report: a named list of settings, each with the flags of a program."""
 
+import sys
+
+if __name__ == "__main__":
+    print("plans.py: error: no program; experiments.py uses it", file=sys.stderr)
+    sys.exit(2)
+
 from dataclasses import dataclass, replace
 
 CORPORA = {  # of each text: train, valid, test

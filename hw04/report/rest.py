@@ -1,9 +1,14 @@
 """The results that are of no one training, and the programs that make them."""
 
+import sys
+
+if __name__ == "__main__":
+    print("rest.py: error: no program; experiments.py uses it", file=sys.stderr)
+    sys.exit(2)
+
 import os
 import shlex
 import subprocess
-import sys
 import time
 from pathlib import Path
 

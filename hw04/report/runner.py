@@ -1,11 +1,16 @@
 """A planned training: run once, resumable, evaluated, its result kept as JSON."""
 
+import sys
+
+if __name__ == "__main__":
+    print("runner.py: error: no program; experiments.py uses it", file=sys.stderr)
+    sys.exit(2)
+
 import hashlib
 import json
 import os
 import re
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,6 +20,7 @@ import lstlm
 import store
 import torch
 from backstage.checkpoint import Loaded
+from backstage.errors import UserError
 from backstage.files import atomic_write, digest, side_file
 from backstage.lock import exclusive
 from backstage.measures import safe_exp
@@ -94,7 +100,7 @@ class Experiment:
         """
         if not self.result.exists():
             return None
-        stored = json.loads(self.result.read_text())
+        stored = store.read_json(self.result)
         if not self.configuration().items() <= stored["configuration"].items():
             return None
         return stored
@@ -235,6 +241,14 @@ class Experiment:
             return None
         said = re.search(r"([\d,]+) target tokens", trace(self.model).read_text())
         return int(said[1].replace(",", "")) if said else None
+
+
+def require_corpora(experiments: list[Experiment]) -> None:
+    """Raise UserError if a corpus of these is not there."""
+    lacking = [path for one in experiments for path in one.corpora() if not path.exists()]
+    if lacking:
+        get = f"hw04/data/get_data.py {lacking[0].parent.name} gets it"
+        raise UserError(f"{lacking[0]}: not there; {get}, or give another -data")
 
 
 def mark(model: Path) -> Path:

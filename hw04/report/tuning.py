@@ -12,7 +12,6 @@ others; the trial of a process that was killed is done anew. results/searches/NA
 trials, and the best one's perplexity on the test corpus, which no choice has seen.
 """
 
-import argparse
 import contextlib
 import json
 import math
@@ -26,15 +25,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("code", "report"))
-import store
-import torch
-from backstage.defaults import DATA
-from backstage.errors import UserError
-from backstage.flags import Parser, positive
-from backstage.lock import exclusive
-from backstage.shell import guarded
-from plans import CUT, Plan
-from runner import LATER, Experiment
+from backstage.shell import guarded, importing
+
+with importing("tuning.py"):
+    import store
+    import torch
+    from backstage.errors import UserError
+    from backstage.lock import exclusive
+    from backstage.parser import Parser, positive
+    from plans import CUT, Plan
+    from runner import LATER, Experiment, require_corpora
 
 PARAMETERS = 2_321_999  # of the run "base"
 REPORTS = 4  # looks at the valid loss in each epoch, whatever -B
@@ -242,19 +242,14 @@ def write_trials(name: str, study, data: Path, test: bool = False) -> dict:
 
 def carry_out(argv: list[str] | None) -> None:
     """Go on with the search that the command line names."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser("tuning.py", description=__doc__, formatter_class=layout)
+    parser = Parser("tuning.py", __doc__)
     add = parser.add_argument
     add("name", choices=SEARCHES)
-    add("-data", type=Path, default=Path(os.environ.get("LSTLM_DATA", DATA)), help="the folder "
-        "with tiny/ (default $LSTLM_DATA, else hw04/data)")
+    store.add_data_flag(add, "tiny/")
     add("-trials", type=positive, default=24, help="that the search has in the end (default 24)")
     add("-jobs", type=positive, default=1, help="trials at a time (default 1)")
     args = parser.parse_args(argv)
-    lacking = [p for p in experiment_of(args.name, 0, args.data).corpora() if not p.exists()]
-    if lacking:
-        get = f"hw04/data/get_data.py {lacking[0].parent.name} gets it"
-        parser.error(f"{lacking[0]}: not there; {get}, or give another -data")
+    require_corpora([experiment_of(args.name, 0, args.data)])
     best = search(args.name, args.data, args.trials, args.jobs).get("best")
     if best:
         figures = f"{best['valid_nats']:.4f} nats, test perplexity {best['test']['ppl']:.2f}"

@@ -18,17 +18,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "code"))
-import lstlm
-import torch
-from backstage.checkpoint import Loaded
-from backstage.dropped_rnn import CELLS, DroppedLSTM
-from backstage.errors import UserError
-from backstage.flags import make_parser, parse_flags
-from backstage.processes import leave
-from backstage.program import run_program
-from backstage.run import Run
-from torch import Tensor, nn
-from torch.nn import functional as F
+from backstage.shell import importing
+
+with importing("literature.py"):
+    import lstlm
+    import torch
+    from backstage.checkpoint import Loaded
+    from backstage.dropped_rnn import CELLS, DroppedLSTM
+    from backstage.errors import UserError
+    from backstage.flags import make_parser, parse_flags
+    from backstage.processes import leave
+    from backstage.program import run_program
+    from backstage.run import Run
+    from torch import Tensor, nn
+    from torch.nn import functional as F
 
 DROPPED = 0.2  # share of the recurrent weights
 LARGE = 2.0  # what the mean square of the states costs, the paper's alpha

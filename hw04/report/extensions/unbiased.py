@@ -11,13 +11,16 @@ from argparse import Namespace
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "code"))
-from backstage.errors import UserError
-from backstage.flags import make_parser, parse_flags
-from backstage.processes import leave
-from backstage.program import run_program
-from backstage.run import Run
-from lstlm import evaluate, load_model, prompt, use  # noqa: F401 - load_model is for runner.py
-from lstlm import train as train_lstlm
+from backstage.shell import importing
+
+with importing("unbiased.py"):
+    from backstage.errors import UserError
+    from backstage.flags import make_parser, parse_flags
+    from backstage.processes import leave
+    from backstage.program import run_program
+    from backstage.run import Run
+    from lstlm import evaluate, load_model, prompt, use  # noqa: F401 - load_model is for runner.py
+    from lstlm import train as train_lstlm
 
 
 class Unbiased:

@@ -20,20 +20,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
 sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("code", "report"))
-from backstage.defaults import DATA, DEFAULT_MODEL
-from backstage.flags import Parser, positive
-from backstage.measures import measured, read_corpus, safe_exp
-from backstage.minibatches import segments
-from backstage.shell import guarded
-from backstage.state import State
-from lstlm import LSTMLM, STREAM_STORY, collate_stories, load_model
-from measures.scoring import nats_by_position, score, scored_stories
-from store import MEASURES, processor, write_json
-from torch import Tensor
+from backstage.shell import guarded, importing
+
+with importing("adapting.py"):
+    import numpy as np
+    import torch
+    from backstage.defaults import DATA, DEFAULT_MODEL
+    from backstage.measures import measured, read_corpus, safe_exp
+    from backstage.minibatches import segments
+    from backstage.parser import Parser, positive
+    from backstage.state import State
+    from lstlm import LSTMLM, STREAM_STORY, collate_stories, load_model
+    from measures.scoring import nats_by_position, score, scored_stories
+    from store import MEASURES, processor, write_json
+    from torch import Tensor
 
 BLOCK = 512  # positions whose similarity to earlier ones is in memory at a time
 WINDOW = 2000  # positions that the cache looks back, as in the paper's experiments with WikiText-2
@@ -275,8 +276,7 @@ def measure(args: argparse.Namespace) -> dict:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser("adapting.py", description=__doc__, formatter_class=layout, allow_abbrev=False)
+    parser = Parser("adapting.py", __doc__)
     data = Path(os.environ.get("LSTLM_DATA", DATA)) / "tiny"
     add = parser.add_argument
     path = {"type": Path, "metavar": "PATH"}

@@ -10,32 +10,31 @@ best. Losses are in nats per target token. Takes some minutes a model, most of t
 that the frequency penalty is judged by.
 """
 
-import argparse
 import contextlib
 import io
 import json
 import math
-import os
 import sys
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-import torch
-
 sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("code", "report"))
-import lstlm
-import store
-from backstage.bpe import to_word_pieces
-from backstage.checkpoint import Loaded
-from backstage.corpora import EOS, encode, read_stories
-from backstage.defaults import DATA
-from backstage.flags import Parser, positive
-from backstage.shell import guarded
-from measures.adapting import neural_cache
-from measures.scoring import nats_by_position, score
-from plans import CORPORA, PLANS
-from runner import Experiment
+from backstage.shell import guarded, importing
+
+with importing("analysis.py"):
+    import lstlm
+    import numpy as np
+    import store
+    import torch
+    from backstage.bpe import to_word_pieces
+    from backstage.checkpoint import Loaded
+    from backstage.corpora import EOS, encode, read_stories
+    from backstage.errors import UserError
+    from backstage.parser import Parser, positive
+    from measures.adapting import neural_cache
+    from measures.scoring import nats_by_position, score
+    from plans import CORPORA, PLANS
+    from runner import Experiment
 
 BEGINNINGS = (  # of the handout, item 9
     "there was a girl ", "one day, a bird", "there once was a boys and", "one day , a",
@@ -252,8 +251,8 @@ def looked_at(experiment: Experiment) -> dict:
     """`attention` of a model that has it, over the first 200 test stories."""
     loaded = experiment.load()
     if not loaded.config.a:
-        why = "a model without attention (-a), which looks nowhere"
-        raise SystemExit(f"{experiment.label}: {why}")
+        why = "a model without attention, which looks nowhere; name one that has -a"
+        raise UserError(f"{experiment.label}: {why}")
     test = read_ids(loaded, experiment.data / "tiny" / CORPORA["tiny"]["test"], 200)
     return {
         "name": experiment.plan.name, "seed": experiment.seed, "score": loaded.config.a,
@@ -265,8 +264,8 @@ def cache_setting() -> dict[str, float]:
     """theta and share of the neural cache that were best for the model that ships."""
     path = store.RESULTS / "measures" / "adapting.json"
     if not path.exists():
-        raise SystemExit(f"{path}: not there; adapting.py -results {path} makes it")
-    return json.loads(path.read_text())["cache"]["setting"]
+        raise UserError(f"{path}: not there; adapting.py -results {path} makes it")
+    return store.read_json(path)["cache"]["setting"]
 
 
 def analyse(experiment: Experiment, samples: int) -> dict:
@@ -292,12 +291,10 @@ def analyse(experiment: Experiment, samples: int) -> dict:
 
 def carry_out(argv: list[str] | None) -> None:
     """Analyse the models that the command line names."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser("analysis.py", description=__doc__, formatter_class=layout)
+    parser = Parser("analysis.py", __doc__)
     add = parser.add_argument
     add("names", nargs="+", metavar="NAME")
-    add("-data", type=Path, default=Path(os.environ.get("LSTLM_DATA", DATA)), help="the folder "
-        "with tiny/ (default $LSTLM_DATA, else hw04/data)")
+    store.add_data_flag(add, "tiny/")
     add("-looks", action="store_true", help="only where its attention looks (default: all but "
         "that)")
     add("-samples", type=positive, default=20, help="texts for each frequency penalty (default 20)")

@@ -11,26 +11,24 @@ To tell a story from a spoilt one, log p_f + log p_b will do. Stories are spoilt
 different tokens, neighbours or any two.
 """
 
-import argparse
-import os
 import random
 import sys
 from pathlib import Path
 
-import numpy as np
-
 sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("code", "report"))
-import store
-from backstage.checkpoint import Loaded
-from backstage.corpora import encode, read_stories
-from backstage.defaults import DATA
-from backstage.files import to_json
-from backstage.flags import Parser
-from backstage.measures import safe_exp
-from backstage.shell import guarded
-from measures.scoring import nats_by_position
-from plans import PLANS
-from runner import Experiment
+from backstage.shell import guarded, importing
+
+with importing("both_ways.py"):
+    import numpy as np
+    import store
+    from backstage.checkpoint import Loaded
+    from backstage.corpora import encode, read_stories
+    from backstage.files import to_json
+    from backstage.measures import safe_exp
+    from backstage.parser import Parser
+    from measures.scoring import nats_by_position
+    from plans import PLANS
+    from runner import Experiment
 
 
 def story_nats(loaded: Loaded, stories: list[list[str]]) -> np.ndarray:
@@ -95,10 +93,8 @@ def measure(forward: Loaded, backward: Loaded, stories: list[list[str]]) -> dict
 
 def carry_out(argv: list[str] | None) -> None:
     """Measure the two models, and write what is found."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser("both_ways.py", description=__doc__, formatter_class=layout)
-    parser.add_argument("-data", type=Path, default=Path(os.environ.get("LSTLM_DATA", DATA)),
-        help="the folder with tiny/ (default $LSTLM_DATA, else hw04/data)")
+    parser = Parser("both_ways.py", __doc__)
+    store.add_data_flag(parser.add_argument, "tiny/")
     data = parser.parse_args(argv).data
     loaded = []
     for name in ("full, base", "full, backward"):

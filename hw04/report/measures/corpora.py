@@ -7,21 +7,20 @@ Stories, tokens, types, how many of them the file of GloVe vectors has, and how 
 stories say what the handout's odd beginnings do.
 """
 
-import argparse
-import os
 import sys
 from collections import Counter
 from pathlib import Path
 
 sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("code", "report"))
-import store
-from backstage.corpora import read_stories
-from backstage.defaults import DATA
-from backstage.files import to_json
-from backstage.flags import Parser
-from backstage.shell import guarded
-from lstlm import read_glove
-from plans import CORPORA, CUT
+from backstage.shell import guarded, importing
+
+with importing("corpora.py"):
+    import store
+    from backstage.corpora import read_stories
+    from backstage.files import to_json
+    from backstage.parser import Parser
+    from lstlm import read_glove
+    from plans import CORPORA, CUT
 
 GLOVE = Path("glove.6B") / "glove.6B.50d.txt"
 ODD = ("boys", "a boys", "boys and", "elf")  # ungrammatical or rare in the handout's beginnings
@@ -59,10 +58,8 @@ def said(stories: list[list[str]], text: str) -> int:
 
 def carry_out(argv: list[str] | None) -> None:
     """Count, and write what is found."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser("corpora.py", description=__doc__, formatter_class=layout)
-    parser.add_argument("-data", type=Path, default=Path(os.environ.get("LSTLM_DATA", DATA)),
-        help="the folder with tiny/, wiki/ and glove.6B/ (default $LSTLM_DATA, else hw04/data)")
+    parser = Parser("corpora.py", __doc__)
+    store.add_data_flag(parser.add_argument)
     data = parser.parse_args(argv).data
     result = {}
     for text, names in CORPORA.items():

@@ -10,7 +10,6 @@ that its models can be compared with this one. Losses are in nats per target tok
 """
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -18,20 +17,20 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import torch
-
 sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("code", "report"))
-import lstlm
-from backstage.checkpoint import Config, Loaded
-from backstage.corpora import BOS
-from backstage.defaults import DATA
-from backstage.files import to_json
-from backstage.flags import Parser, positive
-from backstage.measures import measured, read_corpus, safe_exp
-from backstage.minibatches import hide_rare
-from backstage.shell import guarded
-from store import MEASURES, processor, write_json
+from backstage.shell import guarded, importing
+
+with importing("ngram.py"):
+    import lstlm
+    import numpy as np
+    import torch
+    from backstage.checkpoint import Config, Loaded
+    from backstage.corpora import BOS
+    from backstage.files import to_json
+    from backstage.measures import measured, read_corpus, safe_exp
+    from backstage.minibatches import hide_rare
+    from backstage.parser import Parser, positive
+    from store import MEASURES, add_data_flag, processor, write_json
 
 ORDERS = (2, 3, 4, 5)  # of `-results`
 LINE = (
@@ -234,12 +233,11 @@ def of_order(
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser("ngram.py", description=__doc__, formatter_class=layout, allow_abbrev=False)
+    parser = Parser("ngram.py", __doc__)
     add = parser.add_argument
     path = {"type": Path, "metavar": "PATH"}
-    add("-train_corpus", **path, help="where n-grams are counted")
-    add("-test_corpus", **path, nargs="+", help="what is measured")
+    add("-train_corpus", **path, help="where n-grams are counted (no default)")
+    add("-test_corpus", **path, nargs="+", help="what is measured (no default)")
     add("-order", type=positive, default=5, help="length of the longest n-grams (default 5)")
     add("-VSize", type=positive, default=10_000, help="words of the vocabulary (default 10000)")
     add("-stories", choices=("auto", "line", "eos", "article"), default="auto", help="as for "
@@ -247,9 +245,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("-cased", action="store_true", help="keep upper case (default lower case)")
     add("-json", action="store_true", help="print one JSON object a line (default text for people)")
     add("-results", **path, help="write the figures of orders 2 to 5 on TinyStories and WikiText-2 "
-        "there instead")
-    add("-data", **path, default=Path(os.environ.get("LSTLM_DATA", DATA)), help="the folder with "
-        "the tiny/ and wiki/ of -results (default $LSTLM_DATA, else hw04/data)")
+        "there instead (default none)")
+    add_data_flag(add, "the tiny/ and wiki/ of -results")
     args = parser.parse_args(argv)
     if not args.results and not (args.train_corpus and args.test_corpus):
         parser.error("give -train_corpus and -test_corpus, or -results")

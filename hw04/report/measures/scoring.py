@@ -1,5 +1,11 @@
 """What a model's output layer sees of stories, and the nats of each of their tokens."""
 
+import sys
+
+if __name__ == "__main__":
+    print("scoring.py: error: no program; adapting.py uses it", file=sys.stderr)
+    sys.exit(2)
+
 from collections.abc import Iterator
 
 import numpy as np

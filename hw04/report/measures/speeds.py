@@ -13,9 +13,7 @@ What results/measures/speeds.json has already is not measured again; on another 
 first.
 """
 
-import argparse
 import contextlib
-import json
 import multiprocessing
 import os
 import sys
@@ -24,18 +22,19 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import torch
-from tqdm import tqdm
-
 sys.path.extend(str(Path(__file__).resolve().parents[2] / name) for name in ("code", "report"))
-import store
-from backstage.defaults import DATA
-from backstage.device import set_up_memory
-from backstage.flags import Parser
-from backstage.run import Run
-from backstage.shell import guarded
-from plans import PLANS, Plan
-from runner import Experiment
+from backstage.shell import guarded, importing
+
+with importing("speeds.py"):
+    import store
+    import torch
+    from backstage.device import set_up_memory
+    from backstage.errors import UserError
+    from backstage.parser import Parser
+    from backstage.run import Run
+    from plans import PLANS, Plan
+    from runner import Experiment, require_corpora
+    from tqdm import tqdm
 
 STEPS = {"main": 12, "full": 6, "small": 30}  # to warm up, and as many to measure
 
@@ -94,7 +93,7 @@ def measure(plan: Plan, data: Path, build: Path, steps: int) -> dict:
             experiment.program.train(args, run_class=run_class)
         except Enough as enough:
             return {"name": plan.name, **enough.args[0]}
-    raise SystemExit(f"{plan.name}: fewer than {2 * steps} steps")
+    raise UserError(f"{plan.name}: fewer than {2 * steps} steps; give a larger corpus")
 
 
 def measure_all(plans: list[Plan], data: Path) -> list[dict]:
@@ -123,10 +122,8 @@ def missing(known: set[str]) -> list[Plan]:
 
 def carry_out(argv: list[str] | None) -> None:
     """Measure what is missing, and write it."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = Parser("speeds.py", description=__doc__, formatter_class=layout)
-    parser.add_argument("-data", type=Path, default=Path(os.environ.get("LSTLM_DATA", DATA)),
-        help="the folder with tiny/, wiki/ and glove.6B/ (default $LSTLM_DATA, else hw04/data)")
+    parser = Parser("speeds.py", __doc__)
+    store.add_data_flag(parser.add_argument)
     data = parser.parse_args(argv).data.resolve()
     path = store.RESULTS / "measures" / "speeds.json"
     here = {
@@ -135,13 +132,15 @@ def carry_out(argv: list[str] | None) -> None:
     }
     stored = {"machine": here, "rates": []}
     if path.exists():
-        stored = json.loads(path.read_text())
+        stored = store.read_json(path)
     plans = missing({row["name"] for row in stored["rates"]})
     if not plans:
+        print(f"{path}: has the rates of all trainings; to measure them again, delete it")
         return
     there = stored["machine"]
     if here != {key: there[key] for key in here}:
-        parser.error(f"{path}: of another machine, {there}; delete it to measure all here")
+        raise UserError(f"{path}: of another machine, {there}; delete it to measure all here")
+    require_corpora([Experiment(plan, 0, data) for plan in plans])
     rates = stored["rates"] + measure_all(plans, data)
     store.write_json(path, {
         "made by": "hw04/report/measures/speeds.py", "steps": STEPS,

@@ -14,6 +14,7 @@ import rest
 import runner
 import store
 from backstage.device import choose_device, choose_precision
+from backstage.errors import UserError
 from backstage.files import digest, side_file
 from backstage.sealed import unseal
 from extensions import literature
@@ -177,6 +178,26 @@ def test_a_tied_model_has_a_constant_bias_but_in_one_program_none(program, data,
     assert "valid" in experiment.done()
 
 
+def test_when_all_is_done_it_says_so(data, plan, planned, capsys):
+    planned(plan)
+    experiment = Experiment(plan, 0, data)
+    store.write_json(experiment.result, {"configuration": experiment.configuration()})
+    assert experiments.main(["run", "-data", str(data)]) == 0
+    assert capsys.readouterr().out == "nothing to train: 1 of 1 results are there\n"
+
+
+@pytest.mark.parametrize("content", ["", "{", "\xff", "[" * 100000])
+def test_a_damaged_result_is_named(data, plan, planned, capsys, content):
+    planned(plan)
+    path = Experiment(plan, 0, data).result
+    path.parent.mkdir(parents=True)
+    path.write_text(content, encoding="latin-1")
+    assert experiments.main(["list", "-data", str(data)]) == 2
+    err = capsys.readouterr().err
+    assert f"{path}: cannot be read as a result" in err
+    assert err.count("\n") == 1
+
+
 def test_without_tied_vectors_there_is_no_constant_bias(data, plan, in_process, capsys):
     with pytest.raises(SystemExit, match="exit status 2"):
         Experiment(replace(plan, program="unbiased"), 0, data).run(1)
@@ -268,7 +289,7 @@ def test_a_model_with_attention_is_asked_where_it_looks(data, plan, in_process):
     assert len(found["attention"]["map"]) == len(words) == analysis.SHOWN
     plain = Experiment(replace(plan, name="plain"), 0, data)
     plain.train(1)
-    with pytest.raises(SystemExit, match="plain / seed 0: a model without attention"):
+    with pytest.raises(UserError, match="plain / seed 0: a model without attention"):
         analysis.looked_at(plain)
 
 
@@ -278,7 +299,7 @@ def test_a_model_is_analysed_with_the_cache_that_was_found_best(
     monkeypatch.setattr(analysis, "PENALTIES", (-1.0, 0.0))
     experiment = Experiment(plan, 0, data)
     experiment.train(1)
-    with pytest.raises(SystemExit, match="adapting.json: not there; adapting.py -results"):
+    with pytest.raises(UserError, match="adapting.json: not there; adapting.py -results"):
         analysis.analyse(experiment, 2)
     setting = {"cache": {"setting": {"theta": 0.0, "share": 0.0}}}
     store.write_json(store.RESULTS / "measures" / "adapting.json", setting)

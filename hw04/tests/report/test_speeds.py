@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import store
+from backstage.errors import UserError
 from backstage.run import Run
 from measures import speeds
 
@@ -90,7 +91,9 @@ def test_the_rates_of_all_are_stored_and_base_comes_twice(main):
 
 def test_only_what_is_new_is_measured_and_on_the_same_machine(main, capsys):
     before = main(2)
+    capsys.readouterr()
     assert main(2) == before
+    assert "speeds.json: has the rates of all trainings" in capsys.readouterr().out
     _, after = main(4)
     names = [row["name"] for row in after["rates"]]
     assert names[:3] == ["base", "feed-forward", "base"]
@@ -106,5 +109,5 @@ def test_only_what_is_new_is_measured_and_on_the_same_machine(main, capsys):
 
 
 def test_a_training_that_is_too_short_is_no_rate(data, plans):
-    with pytest.raises(SystemExit, match="fewer than 200 steps"):
+    with pytest.raises(UserError, match="fewer than 200 steps"):
         speeds.measure(plans[0], data, data / "build", 100)
