@@ -18,19 +18,23 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
-import hw04_code  # noqa: F401 - finds lstlm and backstage
-import lstlm
-import torch
-from backstage.device import choose_precision
-from backstage.dropped_rnn import DroppedLSTM
-from backstage.files import side_file
-from backstage.measures import safe_exp
-from backstage.one_step import lstm_cell
-from backstage.program import run_program
-from backstage.shell import guarded
-from torch import Tensor
-from torch.nn import functional as F
+sys.path.append(str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
+from backstage.shell import guarded, importing
+
+with importing("bf16_quality.py"):
+    import lstlm
+    import torch
+    from backstage.corpora import read_text
+    from backstage.device import choose_precision
+    from backstage.dropped_rnn import DroppedLSTM
+    from backstage.files import side_file
+    from backstage.measures import safe_exp
+    from backstage.one_step import lstm_cell
+    from backstage.parser import Parser, positive
+    from backstage.program import run_program
+    from torch import Tensor
+    from torch.nn import functional as F
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -84,13 +88,11 @@ def valid_nats(flags: list[str], precision: str, model: Path, model_class=lstlm.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("bf16_quality.py", __doc__)
     add = parser.add_argument
-    add("train", type=Path)
-    add("valid", type=Path)
-    add("-stories", type=int, default=3000, help="the first so many of TRAIN (default 3000)")
+    add("train", type=Path, help="tokenised text, one story a line")
+    add("valid", type=Path, help="the same, to measure on")
+    add("-stories", type=positive, default=3000, help="the first so many of TRAIN (default 3000)")
     add("-emulate", action="store_true", help="use no bfloat16 hardware (default: if it is there)")
     args, flags = parser.parse_known_args()
     hardware = choose_precision("auto", torch.device("cpu")) == torch.bfloat16 and not args.emulate
@@ -98,8 +100,8 @@ def main() -> None:
         parser.error("-cell: only an LSTM is computed without bfloat16 units; leave it out")
     with tempfile.TemporaryDirectory() as folder:
         train = Path(folder) / "train.tokens"
-        lines = args.train.read_text().splitlines(keepends=True)
-        train.write_text("".join(lines[: args.stories]))
+        lines = read_text(args.train).split("\n")
+        train.write_text("\n".join(lines[: args.stories]), encoding="utf-8")
         corpora = ["-train_corpus", str(train), "-valid_corpus", str(args.valid)]
         all_flags = [*corpora, "-E", "1", *flags]
         exact = valid_nats(all_flags, "fp32", Path(folder) / "fp32.pt")

@@ -20,12 +20,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
-import hw04_code  # noqa: F401 - finds backstage
-import torch
-from backstage.device import choose_precision
-from backstage.files import atomic_write
-from backstage.shell import guarded
+sys.path.append(str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
+from backstage.shell import guarded, importing
+
+with importing("compare.py"):
+    import torch
+    from backstage.device import choose_precision
+    from backstage.errors import UserError
+    from backstage.files import atomic_write
+    from backstage.parser import Parser
 
 HERE = Path(__file__).resolve().parent
 PLAIN = "`nn.LSTM` and `nn.Linear`"
@@ -40,8 +44,13 @@ class Runs:
     def __call__(self, program: str, *args) -> dict:
         command = [sys.executable, str(HERE / program), *map(str, args)]
         print("running", program, *args, file=sys.stderr)
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        record = json.loads(done.stdout)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise UserError(f"{program} ended with status {done.returncode}; try it by itself")
+        try:
+            record = json.loads(done.stdout)
+        except ValueError:
+            raise UserError(f"{program}: printed no line of JSON; try it by itself") from None
         names = [Path(str(arg)).name for arg in args]
         self.records.append({"program": program, "args": names, **record})
         return record
@@ -166,14 +175,12 @@ def reading(run: Runs, corpus: str) -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("compare.py", __doc__)
     add = parser.add_argument
     add("corpus", help="tokenised text, one story a line")
     whole = lambda text: str(Path(text).resolve())  # noqa: E731
-    add("-yardstick", type=whole, help="another textbook's program")
-    what = "a trained model for the share of agreement"
+    add("-yardstick", type=whole, help="another textbook's program (default none)")
+    what = "a trained model for the share of agreement (default none)"
     add("-agree", nargs=2, metavar=("MODEL", "CORPUS"), help=what)
     what = "write all records to this JSON file in the end (default none)"
     add("-results", type=Path, help=what)
@@ -181,10 +188,10 @@ def parse_args() -> argparse.Namespace:
     for path in (args.corpus, args.yardstick, *(args.agree or ())):
         if path and not Path(path).is_file():
             get = "hw04/data/get_data.py tiny gets tiny/tiny.train.tokens.4M"
-            parser.error(f"{path}: no such file ({get})")
+            raise UserError(f"{path}: no such file; {get}")
     # Said now, not after all the measurements.
     if args.results and not args.results.resolve().parent.is_dir():
-        parser.error(f"{args.results}: its folder is not there; make it, or give another -results")
+        raise UserError(f"{args.results}: its folder is missing; make it, or give another -results")
     return args
 
 

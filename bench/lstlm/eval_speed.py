@@ -16,14 +16,17 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
-import hw04_code  # noqa: F401 - finds lstlm and backstage
-import lstlm
-import torch
-from backstage.device import choose_device, choose_precision, set_up_memory
-from backstage.shell import guarded
-from measuring import Textbook, now, peak_of_memory, read_sample, start_of_memory
-from torch import nn
+sys.path.append(str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
+from backstage.shell import guarded, importing
+
+with importing("eval_speed.py"):
+    import lstlm
+    import torch
+    from backstage.device import choose_device, choose_precision, set_up_memory
+    from backstage.parser import Parser, positive, whole
+    from measuring import Textbook, now, peak_of_memory, read_sample, start_of_memory
+    from torch import nn
 
 
 @torch.no_grad()
@@ -46,15 +49,15 @@ def naive_loss(model: Textbook, stories: list[list[int]], batch_size: int) -> fl
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("eval_speed.py", __doc__)
     add = parser.add_argument
     add("corpus", help="tokenised text, one story a line")
-    numbers = {"H": 2, "N": 512, "B": 64, "VSize": 10000, "EDim": 100, "stories": 64,
-               "length": 0, "seed": 0}  # fmt: skip
+    numbers = {"H": 2, "N": 512, "B": 64, "VSize": 10000, "EDim": 100, "stories": 64}
     for name, default in numbers.items():
-        add(f"-{name}", type=int, default=default, help=f"(default {default})")
+        add(f"-{name}", type=positive, default=default, help=f"(default {default})")
+    what = "make all stories this long (default 0: as they are)"
+    add("-length", type=whole(0), default=0, help=what)
+    add("-seed", type=whole(0), default=0, help="(default 0)")
     add("-a", action="store_const", const="dot", help="with attention (default without)")
     add("-precision", choices=("auto", "fp32", "bf16"), default="auto", help="(default auto)")
     add("-device", choices=("cpu", "cuda"), default="cpu", help="(default cpu)")

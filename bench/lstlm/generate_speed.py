@@ -21,16 +21,19 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
-import hw04_code  # noqa: F401 - finds lstlm and backstage
-import lstlm
-import torch
-from backstage.corpora import BOS
-from backstage.device import choose_precision, set_up_memory
-from backstage.reading import next_logits
-from backstage.shell import guarded
-from backstage.state import State
-from measuring import Textbook
+sys.path.append(str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
+from backstage.shell import guarded, importing
+
+with importing("generate_speed.py"):
+    import lstlm
+    import torch
+    from backstage.corpora import BOS
+    from backstage.device import choose_precision, set_up_memory
+    from backstage.parser import Parser, positive
+    from backstage.reading import next_logits
+    from backstage.state import State
+    from measuring import Textbook
 
 
 @torch.inference_mode()
@@ -79,13 +82,11 @@ def agreement(args: argparse.Namespace, precision: torch.dtype) -> dict:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("generate_speed.py", __doc__)
     add = parser.add_argument
     numbers = {"H": 2, "N": 512, "VSize": 10000, "EDim": 100, "tokens": 200, "positions": 10000}
     for name, default in numbers.items():
-        add(f"-{name}", type=int, default=default, help=f"(default {default})")
+        add(f"-{name}", type=positive, default=default, help=f"(default {default})")
     add("-precision", choices=("fp32", "bf16", "int8"), default="fp32", help="(default fp32)")
     add("-plain", action="store_true", help="the plain way (default ours)")
     what = "count agreement (default measure time)"

@@ -1,5 +1,11 @@
 """What the programs of this folder share: their stories, a textbook's model, the clock, memory."""
 
+import sys
+
+if __name__ == "__main__":
+    print("measuring.py: error: no program; eval_speed.py uses it", file=sys.stderr)
+    sys.exit(2)
+
 import ctypes
 import gc
 import random
@@ -8,10 +14,10 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-import hw04_code  # noqa: F401 - finds lstlm and backstage
 import lstlm
 import torch
 from backstage.corpora import BOS, EOS
+from backstage.errors import UserError
 from torch import Tensor, nn
 
 
@@ -29,6 +35,8 @@ def read_sample(args: Namespace) -> list[list[int]]:
         words = [token for story in stories for token in story[1:-1]]
         cut = range(0, len(words) - args.length, args.length - 1)
         stories = [[BOS, *words[i : i + args.length - 1], EOS] for i in cut]
+    if not stories:
+        raise UserError(f"{args.corpus}: fewer than {args.length} tokens; give a smaller -length")
     return stories
 
 

@@ -15,14 +15,15 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-from torch import nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+sys.path.append(str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
+from backstage.shell import guarded, importing
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
-
-from backstage.packed_rnn import LSTM  # noqa: E402
-from backstage.shell import guarded  # noqa: E402
+with importing("packed_rnn.py"):
+    import torch
+    from backstage.packed_rnn import LSTM
+    from backstage.parser import Parser, positive
+    from torch import nn
+    from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 NAMES = ("packed_rnn.LSTM", "nn.LSTM packed", "nn.LSTM padded")
 
@@ -37,7 +38,7 @@ def main() -> None:
     print(f"{'L':>5} {'runs':>5}" + "".join(f" {name:>22}" for name in NAMES)
           + f" {'x packed':>9} {'x padded':>9} {'tokens/s':>9}")
     for L in args.lengths:
-        lengths = torch.randint(int(0.6 * L), L + 1, (args.B,)).sort(descending=True).values
+        lengths = torch.randint(max(1, int(0.6 * L)), L + 1, (args.B,)).sort(descending=True).values
         padded = torch.randn(int(lengths[0]), args.B, args.units)
         packed = pack_padded_sequence(padded, lengths)
         seconds = measure(modules, (packed, packed, padded), args)
@@ -45,19 +46,20 @@ def main() -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").split("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = Parser("packed_rnn.py", __doc__)
     add = parser.add_argument
-    add("-lengths", type=int, nargs="+", default=[50, 100, 200, 500, 1000], metavar="L",
-        help="positions of the longest sequence")
-    add("-B", type=int, default=16, help="sequences")
-    add("-units", type=int, default=256, help="of each layer, and of the input")
-    add("-layers", type=int, default=2, help="layers")
-    add("-threads", type=int, default=1, help="threads of PyTorch")
-    add("-seconds", type=float, default=8.0, help="for each length, if that is two turns")
-    add("-bf16", action="store_true", help="bfloat16 under autocast")
+    lengths = [50, 100, 200, 500, 1000]
+    what = "positions of the longest sequence (default 50 100 200 500 1000)"
+    add("-lengths", type=positive, nargs="+", default=lengths, metavar="L", help=what)
+    numbers = {
+        "B": (16, "sequences"), "units": (256, "of each layer, and of the input"),
+        "layers": (2, "layers"), "threads": (1, "threads of PyTorch"),
+    }
+    for name, (default, what) in numbers.items():
+        add(f"-{name}", type=positive, default=default, help=f"{what} (default {default})")
+    what = "for each length, if that is two turns (default 8)"
+    add("-seconds", type=float, default=8.0, help=what)
+    add("-bf16", action="store_true", help="bfloat16 under autocast (default float32)")
     return parser.parse_args()
 
 

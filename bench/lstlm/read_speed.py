@@ -8,7 +8,6 @@ words spread over it. Prints one JSON line: seconds for each load, and seconds t
 turn it into ids.
 """
 
-import argparse
 import json
 import os
 import random
@@ -17,11 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
-import hw04_code  # noqa: F401 - finds lstlm and backstage
-import lstlm
-from backstage.glove_cache import cached_vectors
-from backstage.shell import guarded
+sys.path.append(str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
+from backstage.shell import guarded, importing
+
+with importing("read_speed.py"):
+    import lstlm
+    from backstage.glove_cache import cached_vectors
+    from backstage.parser import Parser, positive
 
 
 def seconds(function, *args) -> float:
@@ -53,14 +55,12 @@ def read_vectors(words: int, dim: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("read_speed.py", __doc__)
     add = parser.add_argument
     add("corpus", help="tokenised text, one story a line")
-    add("-dims", type=int, nargs="+", default=[100, 300], help="(default 100 300)")
+    add("-dims", type=positive, nargs="+", default=[100, 300], help="(default 100 300)")
     what = "lines of the GloVe file (default 400000)"
-    add("-words", type=int, default=400000, help=what)
+    add("-words", type=positive, default=400000, help=what)
     args = parser.parse_args()
     record = {f"glove_{dim}": read_vectors(args.words, dim) for dim in args.dims}
     token2idx, _, _ = lstlm.build_vocab_and_embeddings(None, args.corpus, 10000)

@@ -20,19 +20,23 @@ import random
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
-import hw04_code  # noqa: F401 - finds lstlm and backstage
-import lstlm
-import torch
-from backstage.device import choose_device, choose_precision, set_up_memory
-from backstage.dropped_rnn import CELLS
-from backstage.minibatches import segments, shuffled_batches
-from backstage.optimizer import FiniteAdamW, make_optimizer
-from backstage.shell import guarded
-from backstage.state import State
-from measuring import Textbook, now, peak_of_memory, read_sample, start_of_memory
-from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+sys.path.append(str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
+from backstage.shell import guarded, importing
+
+with importing("train_speed.py"):
+    import lstlm
+    import torch
+    from backstage.device import choose_device, choose_precision, set_up_memory
+    from backstage.dropped_rnn import CELLS
+    from backstage.errors import UserError
+    from backstage.minibatches import segments, shuffled_batches
+    from backstage.optimizer import FiniteAdamW, make_optimizer
+    from backstage.parser import Parser, positive, whole
+    from backstage.state import State
+    from measuring import Textbook, now, peak_of_memory, read_sample, start_of_memory
+    from torch import nn
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 def product_rate(dtype: torch.dtype, device: torch.device, repeats: int = 5) -> float:
@@ -118,7 +122,12 @@ def sample_batches(args: argparse.Namespace) -> list[list[list[int]]]:
     those of an epoch, each of stories of similar length.
     """
     stories = read_sample(args)
-    if args.layout != "ours" and not args.similar:
+    in_turn = args.layout != "ours" and not args.similar
+    needed = args.B * (args.steps + 1) if in_turn else args.B
+    if len(stories) < needed:
+        few = f"{len(stories)} stories, fewer than {needed}"
+        raise UserError(f"{args.corpus}: {few}; give a larger corpus, or smaller -B or -steps")
+    if in_turn:
         return [stories[i * args.B : (i + 1) * args.B] for i in range(args.steps + 1)]
     batches = shuffled_batches(stories, args.B, torch.Generator().manual_seed(args.seed))
     full = [batch for batch in batches if len(batch) == args.B]
@@ -127,24 +136,24 @@ def sample_batches(args: argparse.Namespace) -> list[list[list[int]]]:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("train_speed.py", __doc__)
     add = parser.add_argument
     add("corpus", help="tokenised text, one story a line")
-    numbers = {"H": 2, "N": 512, "B": 32, "VSize": 10000, "EDim": 100, "steps": 10, "seed": 0}
+    numbers = {
+        "H": 2, "N": 512, "B": 32, "VSize": 10000, "EDim": 100, "steps": 10, "bptt": 512,
+    }
     for name, default in numbers.items():
-        add(f"-{name}", type=int, default=default, help=f"(default {default})")
+        add(f"-{name}", type=positive, default=default, help=f"(default {default})")
     what = "make all stories this long (default 0: as they are)"
-    add("-length", type=int, default=0, help=what)
-    add("-bptt", type=int, default=512, help="(default 512)")
+    add("-length", type=whole(0), default=0, help=what)
+    add("-seed", type=whole(0), default=0, help="(default 0)")
     layouts = ("ours", "padded", "packed")
     add("-layout", choices=layouts, default="ours", help="(default ours)")
     add("-cell", choices=CELLS, default="lstm", help="(default lstm)")
     add("-a", action="store_const", const="dot", help="with attention (default without)")
     add("-precision", choices=("auto", "fp32", "bf16"), default="auto", help="(default auto)")
     add("-device", choices=("cpu", "cuda"), default="cpu", help="(default cpu)")
-    what = "give a textbook's step our batches and memory settings too"
+    what = "give a textbook's step our batches and memory settings too (default neither)"
     add("-similar", action="store_true", help=what)
     args = parser.parse_args(argv)
     if args.layout != "ours" and (args.a or args.precision == "bf16" or args.cell != "lstm"):
