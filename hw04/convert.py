@@ -11,7 +11,6 @@ What torch.save wrote is a pickle. With `weights_only` it runs no foreign code, 
 amount of memory or time. So it is read by a process of its own, with limits on both.
 """
 
-import argparse
 import contextlib
 import hashlib
 import os
@@ -28,7 +27,7 @@ import torch  # noqa: E402
 from backstage.checkpoint import check_checkpoint  # noqa: E402
 from backstage.errors import UserError  # noqa: E402
 from backstage.files import atomic_write, digest_if_there, side_file  # noqa: E402
-from backstage.flags import Parser  # noqa: E402
+from backstage.parser import Parser  # noqa: E402
 from backstage.run_state import STATE_KIND, check_state, digest_of_words  # noqa: E402
 from backstage.sealed import OLD_START, VERSION, seal, unseal  # noqa: E402
 from backstage.shell import guarded  # noqa: E402
@@ -139,8 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     """Convert what the command line names; returns the exit status."""
 
     def run() -> None:
-        layout = argparse.RawDescriptionHelpFormatter
-        parser = Parser("convert.py", description=__doc__, formatter_class=layout)
+        parser = Parser("convert.py", __doc__)
         parser.add_argument("old", type=Path, metavar="OLD", help="a model that torch.save wrote")
         parser.add_argument("new", type=Path, metavar="NEW", help="the path of what it becomes")
         args = parser.parse_args(argv)

@@ -14,13 +14,21 @@ import json
 import math
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
-import hw4p1_code  # noqa: F401 - finds hw4lib
-import torch
-from hw4lib.decoding import CachedScorer, SequenceGenerator
-from hw4lib.entry import guarded
-from hw4lib.model import DecoderOnlyTransformer
+sys.path.append(str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "hw4p1"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
+from backstage.shell import importing
+
+with importing("generate_speed.py", "-r requirements-dev.txt"):
+    import torch
+    from backstage.parser import positive, whole
+    from command_line import Parser
+    from hw4lib.decoding import CachedScorer, SequenceGenerator
+    from hw4lib.entry import guarded
+    from hw4lib.model import DecoderOnlyTransformer
 
 PROMPT = 10
 VOCABULARY = 1000
@@ -28,13 +36,11 @@ EOS = 4
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("generate_speed.py", __doc__)
     add = parser.add_argument
-    add("--batch", type=int, default=10, help="prompts (default: 10)")
-    add("--new", type=int, default=246, help="tokens to generate for each (default: 246)")
-    add("--beams", type=int, default=1, help="beams; 1 is greedy (default: 1)")
+    add("--batch", type=positive, default=10, help="prompts (default: 10)")
+    add("--new", type=positive, default=246, help="tokens to generate for each (default: 246)")
+    add("--beams", type=whole(1, VOCABULARY), default=1, help="beams; 1 is greedy (default: 1)")
     return parser.parse_args()
 
 

@@ -8,20 +8,28 @@ turn; the figures are medians in milliseconds, and the results are compared befo
 measured.
 """
 
-import argparse
 import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-import hw4p1_code  # noqa: F401 - finds mytorch
-import numpy as np
-import torch
-from hw4lib.entry import guarded
-from mytorch import Linear, MultiHeadAttention, ScaledDotProductAttention, Softmax
-from torch import nn
-from torch.nn import functional as F
+sys.path.append(str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "hw4p1"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
+from backstage.shell import importing
+
+with importing("mytorch_speed.py", "-r requirements-dev.txt"):
+    import numpy as np
+    import torch
+    from backstage.parser import positive
+    from command_line import Parser
+    from hw4lib.entry import guarded
+    from hw4lib.errors import UserError
+    from mytorch import Linear, MultiHeadAttention, ScaledDotProductAttention, Softmax
+    from torch import nn
+    from torch.nn import functional as F
 
 N = 8
 H = 8
@@ -141,14 +149,12 @@ def compare(name: str, ours: Run, theirs: Run, repeats: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("-repeats", type=int, default=20, help="(default 20)")
+    parser = Parser("mytorch_speed.py", __doc__)
+    parser.add_argument("-repeats", type=positive, default=20, help="(default 20)")
     repeats = parser.parse_args().repeats
     if os.environ.get("OMP_NUM_THREADS") != "1":
         why = "NumPy's number of threads is fixed when it starts"
-        raise SystemExit(f"{why}: set OMP_NUM_THREADS=1 before")
+        raise UserError(f"{why}; set OMP_NUM_THREADS=1 before")
     torch.set_num_threads(1)
     print("| layer, forward and backward | ours, ms | PyTorch, ms | ours / PyTorch |")
     print("|---|---|---|---|")

@@ -25,15 +25,25 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import hw4p1_code  # noqa: F401 - finds run_lm and hw4lib
-import run_lm
-import torch
-from hw4lib.config import load_config
-from hw4lib.entry import guarded
-from hw4lib.model import DecoderOnlyTransformer
-from hw4lib.utils import create_optimizer, create_scheduler
-from torch import nn
-from torch.utils.data import DataLoader
+sys.path.append(str(Path(__file__).resolve().parent))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "hw4p1"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
+from backstage.shell import importing
+
+with importing("train_speed.py", "-r requirements-dev.txt"):
+    import torch  # before run_lm, which would tell by its own name that it is missing
+
+    # isort: split
+    import run_lm
+    from backstage.parser import positive
+    from command_line import Parser
+    from hw4lib.config import load_config
+    from hw4lib.entry import guarded
+    from hw4lib.errors import UserError
+    from hw4lib.model import DecoderOnlyTransformer
+    from hw4lib.utils import create_optimizer, create_scheduler
+    from torch import nn
+    from torch.utils.data import DataLoader
 
 Step = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]  # shifted, golden, lengths
 
@@ -88,15 +98,13 @@ def forever(loader: DataLoader) -> Iterator:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("train_speed.py", __doc__)
     add = parser.add_argument
     add("--data", metavar="DIR", help="transcripts (default: the embedded stories)")
-    what = "replace a value of config.yaml"
+    what = "replace a value of config.yaml (default: none)"
     add("--set", metavar="KEY=VALUE", action="append", help=what)
-    add("--steps", type=int, default=4, help="minibatches in a round (default: 4)")
-    add("--rounds", type=int, default=3, help="(default: 3)")
+    add("--steps", type=positive, default=4, help="minibatches in a round (default: 4)")
+    add("--rounds", type=positive, default=3, help="(default: 3)")
     return parser.parse_args()
 
 
@@ -108,6 +116,9 @@ def main() -> None:
         run_lm.find_data(args, config)
         tokenizer = run_lm.make_tokenizer(config)
         loader = run_lm.make_loader(config, tokenizer, "train", "cpu")
+        if len(loader.dataset) < loader.batch_size:
+            few = f"fewer pieces than a minibatch of {loader.batch_size} needs"
+            raise UserError(f"{config['data']['root']}: {few}; give other --data")
         config["model"]["max_len"] = loader.dataset.text_max_len
         config["model"]["num_classes"] = tokenizer.vocab_size
         root = Path(config["data"]["root"])

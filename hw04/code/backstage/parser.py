@@ -14,11 +14,9 @@ class Parser(argparse.ArgumentParser):
     No flag may be shortened to its beginning.
     """
 
-    def __init__(self, program: str, description: str | None):
-        layout = argparse.RawDescriptionHelpFormatter
-        super().__init__(
-            program, description=description, formatter_class=layout, allow_abbrev=False
-        )
+    def __init__(self, program: str, description: str | None, **more):
+        ours = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(program, description=description, **ours | more)
 
     def parse_known_args(self, args=None, namespace=None):
         """As that of argparse, which would take -5e-1 or -inf for a flag."""
