@@ -76,7 +76,8 @@ def make() -> None:
         import figures
         import typst
     except ModuleNotFoundError as missing:
-        raise UserError(f"no {missing.name}; pip install -r requirements-dev.txt") from None
+        how = "pip install -r requirements-dev.txt"
+        raise UserError(f"this Python has no {missing.name}; {how}") from None
     figures.draw_all()
     (figures.FIGURES / "index.json").write_text(json.dumps(index()))
     pdf = typst.compile(store.REPORT / "report.typ", root=store.REPORT)

@@ -159,7 +159,8 @@ def open_study(name: str):
     try:
         import optuna
     except ModuleNotFoundError:
-        raise UserError("no optuna; pip install -r requirements-dev.txt") from None
+        how = "pip install -r requirements-dev.txt"
+        raise UserError(f"this Python has no optuna; {how}") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # The heartbeat is experimental, which is nothing to tell a user.
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
