@@ -383,7 +383,9 @@ def unpack(path: Path, targets: list[Path]) -> None:
 
     The zip may have them under any folder.
     """
-    if zipfile.is_zipfile(path):
+    with damaged(path):
+        is_zip = zipfile.is_zipfile(path)
+    if is_zip:
         unzip(path, targets)
     elif target := next((target for target in targets if target.name == path.name), None):
         with open(path, "rb") as file:

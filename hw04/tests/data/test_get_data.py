@@ -250,6 +250,9 @@ FIRST = b"wiki.train.tokens"  # the name of the first member
 DIRECTORY = b"PK\x01\x02"  # begins the first member's entry at the end of a zip
 
 
+TWO_DISKS = b"PK\x06\x07" + bytes(12) + b"\x02\0\0\0"  # stands before a zip's last 22 bytes
+
+
 def with_entry(place, value, files=BIG):
     """A zip whose entry for the first member has other bytes from a place on."""
     content = zipped(files)
@@ -272,6 +275,7 @@ BAD_ZIPS = {
     "a name that is no UTF-8": with_entry(46, b"\xff\xfe").replace(
         DIRECTORY + b"\x14\x03\x14\x00\x00\x00", DIRECTORY + b"\x14\x03\x14\x00\x00\x08", 1
     ),
+    "a part of several": zipped(BIG)[:-22] + TWO_DISKS + zipped(BIG)[-22:],
     "a folder": zipped({f"{name}/": b"" for name in WIKI}),
     "empty": zipped(dict.fromkeys(WIKI, b"")),
     "a name twice": zipped(WIKI | {f"old/{FIRST.decode()}": b"old"}),
