@@ -4,12 +4,14 @@
     python make_data.py OUT --train BOOKS/train --val BOOKS/valid --test BOOKS/test
     python make_data.py OUT --train a.train.txt --val a.valid.txt --test a.test.txt
     python make_data.py OUT --train stories.txt   # every twentieth story to val, and to test
+    python make_data.py OUT --train book.txt      # or every twentieth stretch, if there are few
     python make_data.py OUT --sample              # the stories embedded in this repository
 
-A path is a UTF-8 file, or a folder of *.txt files. A file with `<|endoftext|>` lines holds stories;
+A path is a UTF-8 file, or a folder of *.txt files. A file with `<|endoftext|>` marks holds stories;
 a tokenised corpus (*.tokens*) has one a line; any other file is a book, and no book or story is in
-two partitions. All becomes upper case, A-Z, space and apostrophe, in pieces of 60 to 260 characters
-that end with a sentence where they can. OUT/source.json says what they were made of.
+two partitions, unless there are fewer than twenty to split. All becomes upper case, A-Z, space and
+apostrophe, in pieces of 60 to 260 characters that end with a sentence where they can.
+OUT/source.json says what they were made of.
 """
 
 import argparse

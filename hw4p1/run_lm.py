@@ -35,6 +35,7 @@ try:
     from hw4lib.data import H4Tokenizer, LMDataset
     from hw4lib.data.length_order import LengthOrder
     from hw4lib.data.npy_files import RECORD, made_of, make_sample
+    from hw4lib.data.text import transcribed
     from hw4lib.entry import guarded
     from hw4lib.errors import Stopped, UserError
     from hw4lib.files import atomic_write, write_json
@@ -381,7 +382,7 @@ def generate(args: argparse.Namespace) -> None:
         raise UserError(f"--top-p {args.top_p}: give more than 0 and at most 1, which is no limit")
     trainer = load_best(args)
     tokenizer = trainer.tokenizer
-    prompt = tokenizer.encode(args.prompt.upper())
+    prompt = tokenizer.encode(transcribed(args.prompt))
     if not {tokenizer.pad_id, tokenizer.sos_id, tokenizer.eos_id}.isdisjoint(prompt):
         raise UserError("--prompt: it spells a special token, such as [EOS]; take it out")
     prompts = torch.tensor([[tokenizer.sos_id, *prompt]] * args.samples)

@@ -232,7 +232,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("-device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(default auto: "
         "cuda if it is there)")
     add_training_flags(add)
-    parser.set_defaults(trace=None, glove_only=False)  # which lstlm.py has
+    parser.set_defaults(trace=None, glove_only=False, text_file=None)  # which lstlm.py has
     args = parser.parse_args(argv)
     check_training_flags(args)
     corpora = [args.train_corpus, args.valid_corpus, *(args.test_corpus or [])]

@@ -42,6 +42,7 @@ sys.path.append(str(HERE.parent / "code"))
 from backstage.errors import UserError  # noqa: E402 - found by the line above
 from backstage.lock import exclusive  # noqa: E402
 from backstage.parser import Parser  # noqa: E402
+from backstage.raw_text import mojibake_note, with_line_feeds  # noqa: E402
 from backstage.shell import guarded, importing  # noqa: E402
 from backstage.words import printable, tokenize_text  # noqa: E402
 
@@ -459,14 +460,32 @@ def read_block(file: BinaryIO, path: Path) -> bytes:
 def read_raw_stories(path: Path) -> Iterator[str]:
     """The stories of a raw text, of any size, in which each one ends with `<|endoftext|>`."""
     story = ""
-    with open(path, encoding="utf-8-sig") as file:
-        for line in file:
-            *ended, rest = line.split(END_OF_STORY)
-            for end in ended:
-                yield story + end
-                story = ""
-            story += rest
+    for line in read_raw_lines(path):
+        *ended, rest = line.split(END_OF_STORY)
+        for end in ended:
+            yield story + end
+            story = ""
+        story += rest
     yield story
+
+
+def read_raw_lines(path: Path) -> Iterator[str]:
+    """The lines of a raw text, of any size; notes the first that seems to be encoded twice."""
+    note = ""
+    with open(path, "rb") as file:
+        for number, raw in enumerate(file, 1):
+            try:
+                line = raw.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                why = f"not UTF-8 text ({error.reason} in line {number}); fetch it again"
+                raise BadFile(f"{path}: {why}") from None
+            if "\0" in line:
+                raise BadFile(f"{path}: a zero byte in line {number}, so no text; fetch it again")
+            if not note:
+                note = mojibake_note(line, path, number - 1)
+                if note:
+                    print(note)
+            yield with_line_feeds(line)
 
 
 def distinct_stories(path: Path) -> Iterator[list[str]]:
@@ -500,10 +519,7 @@ def take(stories: Iterator[list[str]], wanted: int, path: Path) -> tuple[list[st
 def tokenize_stories(path: Path, targets: list[Path]) -> None:
     """Cut the stories of a raw text into train, valid and test, and write those that are wanted."""
     stories = distinct_stories(path)
-    try:
-        splits = [take(stories, wanted, path) for wanted in TINY_TOKENS]
-    except UnicodeDecodeError as error:
-        raise BadFile(f"{path}: not UTF-8 text ({error.reason}); fetch it again") from error
+    splits = [take(stories, wanted, path) for wanted in TINY_TOKENS]
     names = [Path(name).name for name in SOURCES["tiny"].targets]
     by_name = dict(zip(names, splits, strict=True))
     for target in targets:
@@ -565,19 +581,16 @@ def search(path: Path, missing: set[str], found: dict[str, str]) -> None:
     There each has its tokenised story.
     """
     before = len(found)
-    try:
-        with bar(path, path.stat().st_size) as progress:
-            for text in read_raw_stories(path):
-                line = " ".join(tokenize_text(text))
-                digest = story_digest(line)
-                if digest in missing:
-                    missing.remove(digest)
-                    found[digest] = line
-                if not missing:
-                    break
-                progress.update(len(text) + len(END_OF_STORY))
-    except UnicodeDecodeError as error:
-        raise BadFile(f"{path}: not UTF-8 text ({error.reason}); fetch it again") from error
+    with bar(path, path.stat().st_size) as progress:
+        for text in read_raw_stories(path):
+            line = " ".join(tokenize_text(text))
+            digest = story_digest(line)
+            if digest in missing:
+                missing.remove(digest)
+                found[digest] = line
+            if not missing:
+                break
+            progress.update(len(text) + len(END_OF_STORY))
     count = len(found) - before
     left = f"{len(missing):,} are left"
     say(f"{path}: has {count:,} of the stories that were looked for, {left}")

@@ -155,6 +155,14 @@ def test_a_temperature_near_0_gives_the_greedy_text(there, capsys, way):
     assert (told.splitlines()[0], "nan" in told) == (greedy, False)
 
 
+def test_a_prompt_becomes_what_a_transcript_has(there, capsys):
+    texts = set()
+    for prompt in ("THE OLD MAN'S", "\ufeff The  óld\u00a0man´s\r\n"):
+        assert run_lm.main(["generate", "--prompt", prompt]) == 0
+        texts.add(capsys.readouterr().out)
+    assert len(texts) == 1
+
+
 def test_handin(there, capsys):
     (SHIPPED.parent / "mytorch" / "__pycache__").mkdir(exist_ok=True)
     assert run_lm.main(["handin", "--out", "h.tar"]) == 0

@@ -7,9 +7,11 @@ from pathlib import Path
 import torch
 
 from backstage.bpe import WordPieces
+from backstage.corpora import stories_of_training
 from backstage.device import choose_device, describe_machine
 from backstage.errors import UserError
 from backstage.files import check_writable, digest, remove_leftovers
+from backstage.own_text import use_own_text
 from backstage.processes import rank_and_world_size
 
 CODE = Path(__file__).resolve().parent.parent
@@ -50,11 +52,13 @@ def prepare_training(args: Namespace) -> None:
     if rank_and_world_size()[0] == 0:
         check_writable(args.model)
         remove_leftovers(args.model)
+    use_own_text(args)
     args.sample_note = fill_corpora(args)
     if args.sample_note:
         print(args.sample_note)
     if rank_and_world_size()[1] > 1:
         check_no_pipe([args.train_corpus, args.valid_corpus, vars(args).get("embeddings_file")])
+    args.stories = stories_of_training(args.train_corpus, args.valid_corpus, args.stories)
 
 
 def check_no_pipe(paths: list[Path | None]) -> None:

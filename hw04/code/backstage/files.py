@@ -7,7 +7,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -99,10 +99,24 @@ def check_writable(model: Path) -> None:
         raise UserError(f"{model}: {why}") from None
 
 
-def check_paths(model: Path, trace: Path | None, read: list[Path | None]) -> None:
-    """Raise UserError if a file that is written is one that is read, or is written twice."""
+def refuse_unfinished(model: Path) -> None:
+    """Raise UserError if a run of this model was stopped, and its state waits to be resumed."""
+    states = [side_file(model, ending) for ending in (".state.pt", ".state.prev.pt")]
+    left = [str(path) for path in states if path.exists()]
+    if left:
+        how = f"go on with it with -resume, or delete {' and '.join(left)}"
+        raise UserError(f"{left[0]}: an unfinished run; {how}")
+
+
+def check_paths(
+    model: Path, trace: Path | None, read: list[Path | None], also: Iterable[Path] = ()
+) -> None:
+    """Raise UserError if a file that is written is one that is read, or is written twice.
+
+    `also` is written beside the model's side files.
+    """
     endings = (".prev.pt", ".log.jsonl", ".loss.png", ".state.pt", ".state.prev.pt")
-    written = [side_file(model, ending) for ending in endings]
+    written = [*also, *(side_file(model, ending) for ending in endings)]
     written += [path for path in (model, lock_file(model), trace) if path]
     if re.search(r"[\0-\x1f\x7f-\x9f]", "".join(map(str, written + read))):
         raise UserError("a path with a control character in it; rename the file")

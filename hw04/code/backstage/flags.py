@@ -17,6 +17,7 @@ from backstage.errors import UserError
 from backstage.files import check_paths
 from backstage.one_step import ONE_STEP_CELLS
 from backstage.optimizer import WARM_UP
+from backstage.own_text import check_text_file, own_corpora
 from backstage.parser import Parser, positive, whole
 from backstage.sampling import Sampling
 
@@ -104,6 +105,8 @@ def add_file_flags(add: Callable) -> None:
         "there, else none)")
     add("-train_corpus", **corpus, help=f"(default {tiny[0]}, where that is missing {sample[0]})")
     add("-valid_corpus", **corpus, help=f"(default {tiny[1]}, likewise {sample[1]})")
+    add("-text_file", **path, help="plain text to train on in place of corpora of tokens, in any "
+        "language; each tenth story is to validate on (default none)")
     add("-test_corpus", **corpus, nargs="+", help="what -evaluate measures (default the valid and "
         "the train corpus)")
     add("-stories", choices=STORIES, default="auto", help="they end with the line, at <eos> or "
@@ -185,8 +188,10 @@ def parse_flags(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
     if args.run.__name__ == "train" and args.positions and args.stories == "stream":
         why = "a stream has no beginning to count from; leave one of them out"
         raise UserError(f"-positions -stories stream: {why}")
-    corpora = [args.train_corpus, args.valid_corpus, *(args.test_corpus or [])]
-    check_paths(args.model, args.trace, [args.embeddings_file, *corpora])
+    check_text_file(args)
+    corpora = [args.train_corpus, args.valid_corpus, args.text_file, *(args.test_corpus or [])]
+    written = own_corpora(args.model) if args.text_file else ()
+    check_paths(args.model, args.trace, [args.embeddings_file, *corpora], written)
     args.sampling = Sampling(
         args.greedy, args.fpenalty, args.temperature, args.top_k, args.top_p, args.min_p
     )

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from backstage.bpe import to_word_pieces
 from backstage.checkpoint import Loaded
-from backstage.corpora import SPECIAL, UNK, encode, read_stories
+from backstage.corpora import SPECIAL, UNK, encode, note_oddities, read_stories, read_text
 from backstage.defaults import fill_corpora
 from backstage.errors import UserError
 from backstage.files import atomic_write, digest, to_json
+from backstage.own_text import find_own_corpora
 from backstage.words import printable
 
 SEES_AHEAD = (
@@ -38,7 +39,16 @@ class Corpus(NamedTuple):
 
 
 def read_corpus(loaded: Loaded, path: Path, how: str) -> Corpus:
-    """Read a corpus file with the vocabulary of a loaded model."""
+    """Read a corpus file with the vocabulary of a loaded model.
+
+    With `-stories auto` those of the training are read as they were there.
+    """
+    note_oddities(path, read_text(path), how)
+    facts = loaded.facts
+    trained = str(facts.get("stories", "auto"))
+    its_own = digest(path) in (facts.get("train_digest"), facts.get("valid_digest"))
+    if how == "auto" and its_own and trained != "stream":
+        how = trained
     stories = read_stories(path, how, loaded.config.cased)
     tokens = to_word_pieces(stories, loaded.bpe)
     ids = encode(tokens, loaded.token2idx)
@@ -52,6 +62,7 @@ def read_corpus(loaded: Loaded, path: Path, how: str) -> Corpus:
 def corpora_to_evaluate(args: Namespace, loaded: Loaded) -> Iterator[Corpus]:
     """The corpora of `-test_corpus`, by default valid and train, after what there is to say."""
     if not args.test_corpus:
+        find_own_corpora(args, loaded.facts)
         sample_note = fill_corpora(args, loaded.facts["sample"])
         if sample_note:
             print(sample_note)

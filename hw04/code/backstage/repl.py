@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import os
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from backstage.checkpoint import Loaded
 from backstage.corpora import SPECIAL
 from backstage.errors import UserError
 from backstage.files import to_json
+from backstage.raw_text import with_line_feeds
 from backstage.sampling import Sampling
 from backstage.words import printable, tokenize_text
 
@@ -23,6 +25,7 @@ Type the beginning of a story; an empty line is the very beginning. Or a command
   :top_p X           only the most probable share X   :min_p X    X of the best one's chance or more
   :show              the settings                     :help       this
   :quit or Ctrl-D    leave"""
+NOT_UTF8 = "is not UTF-8; convert it"
 COMMANDS = {
     ":greedy": "greedy", ":fp": "fpenalty", ":temp": "temperature", ":top": "top_k",
     ":top_p": "top_p", ":min_p": "min_p",
@@ -36,16 +39,15 @@ def read_prompts(args: Namespace, label: str) -> Iterator[str]:
     `args.sampling`.
     """
     if args.text is not None:
-        yield args.text
+        yield as_typed(args.text, "-text")
         return
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 - importing it gives input() its history and line editing
     terminal = sys.stdin.isatty()
     if terminal and not args.json:
         print(HELP)
-    while True:
-        line = read_line(label, terminal)
-        if line is None or line.strip() in (":quit", ":q"):
+    for line in read_lines(label, terminal):
+        if line.strip() in (":quit", ":q"):
             return
         if not args.json:
             show = args.trace if terminal else print
@@ -56,17 +58,24 @@ def read_prompts(args: Namespace, label: str) -> Iterator[str]:
             yield line
 
 
-def read_line(label: str, terminal: bool) -> str | None:
-    """A line of standard input; None at its end."""
+def read_lines(label: str, terminal: bool) -> Iterator[str]:
+    """The lines of standard input, whatever ends them."""
     try:
-        return input(label if terminal else "")
+        while True:
+            text = as_typed(input(label if terminal else ""), "standard input")
+            yield from text.split("\n")
     except EOFError:
         if terminal:
             print()
-        return None
     except UnicodeDecodeError:
-        how = "convert it, or set PYTHONIOENCODING"
-        raise UserError(f"standard input is not UTF-8; {how}") from None
+        raise UserError(f"standard input {NOT_UTF8}, or set PYTHONIOENCODING") from None
+
+
+def as_typed(text: str, source: str) -> str:
+    """A text without its last line end and byte-order mark. Raises UserError if it is not UTF-8."""
+    if re.search("[\ud800-\udfff]", text):  # what Python makes of other bytes
+        raise UserError(f"{source} {NOT_UTF8}")
+    return with_line_feeds(text.removeprefix("\ufeff")).removesuffix("\n")
 
 
 def command(text: str, sampling: Sampling) -> Sampling:

@@ -11,7 +11,7 @@ from torch import distributed as dist
 from backstage.bookkeeping import Bookkeeping
 from backstage.checkpoint import is_finished, mark_finished
 from backstage.errors import Stopped, UserError
-from backstage.files import atomic_write, digest_if_there, side_file
+from backstage.files import atomic_write, digest_if_there, refuse_unfinished, side_file
 from backstage.measures import safe_exp
 from backstage.processes import rank_and_world_size, sum_over_processes
 from backstage.run_state import state_of
@@ -38,10 +38,7 @@ class Saving(Bookkeeping):
 
     def check_files(self) -> None:
         """Before a new run: replace no unfinished one, look for room, keep an earlier model."""
-        left = [str(path) for path in (self.state_file, self.state_before) if path.exists()]
-        if left:
-            how = f"go on with it with -resume, or delete {' and '.join(left)}"
-            raise UserError(f"{left[0]}: an unfinished run; {how}")
+        refuse_unfinished(self.args.model)
         self.check_room()
         if self.first and self.args.model.exists():
             keep_earlier(self.args.model)

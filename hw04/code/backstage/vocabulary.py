@@ -56,8 +56,7 @@ def tell_vocabulary(
     if len(odd) > 0.1 * len(words) and not bpe:
         print(
             f"note: {len(odd) / len(words):.0%} of the words, such as {printable(odd[0])}, are no "
-            "tokens as -use makes them; is the corpus plain prose? README.md, 'Your own text', "
-            "says how to make tokens of it"
+            "tokens as -use makes them; if the corpus is plain prose, train with -text_file"
         )
     if len(words) < config.VSize and not args.glove_only:
         count = f"{len(words):,} {kind}"

@@ -1,45 +1,45 @@
 """Words: what a person types or a raw corpus holds -> tokens, and tokens -> readable text."""
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-# Typographic marks and the ASCII ones that the corpora and GloVe have instead (NFKC turns U+2026
-# into `...`).
-PLAIN_MARKS = str.maketrans({
-    **dict.fromkeys("‘’‚‛′`", "'"),
-    **dict.fromkeys("“”„‟«»", '"'),
-    **dict.fromkeys("‐‒–—―⸺⸻−", "-"),
-})
+from backstage.characters import plain, word_characters
+
 CLITICS = "n't|'s|'m|'d|'re|'ve|'ll"
-CLITIC_AFTER_WORD = re.compile(
-    rf"(?<=[A-Za-z0-9])((?i:{CLITICS}))(?=(?i:{CLITICS}){{0,9}}(?![A-Za-z0-9]))"
-)
-TOKEN = re.compile(
-    rf"""[A-Za-z0-9]+(?:['-][A-Za-z0-9]+)*  # a word, with inner hyphens or apostrophes: o'clock
-    | (?i:{CLITICS})(?![A-Za-z0-9])         # a clitic, parted from its word before
-    | \.\.\.
-    | \S                                    # any other mark stands alone""",
-    re.VERBOSE,
-)
 QUOTES = {'"', "'"}
-GLUED_LEFT = {*",.!?;:)]}%", "...", *CLITICS.split("|")}
-GLUED_RIGHT = {*"([{$#"}
+GLUED_LEFT = {*",.!?;:)]}%°™®²³。、।۔،؟؛", "...", *CLITICS.split("|")}
+GLUED_RIGHT = {*"([{$#¿¡"}
+SENTENCE_ENDS = {*".!?。।۔؟"}
 GO_ON = {"he", "she", "said", "asked"}  # small after `!"`, where most other words begin a sentence
 
 
 def tokenize_text(text: str, cased: bool = False) -> list[str]:
     """Split raw text into tokens the way the tiny corpora and the GloVe vocabulary have them.
 
-    Quotes, dashes and ellipses become ASCII, letters lower case (kept if `cased`). A token is a run
-    of a-z and 0-9 with inner hyphens or apostrophes, a clitic (Penn Treebank convention: `do n't`,
-    `lily 's`), `...`, or any other single mark. A typed `<unk>` is three marks: only corpus files
-    have control tokens.
+    Characters become `plain`, letters lower case (kept if `cased`). A token is a word, a run of
+    letters of any script, their combining marks, and digits, with inner hyphens or apostrophes; a
+    clitic (Penn Treebank convention: `do n't`, `lily 's`); `...`; or any other single mark. A typed
+    `<unk>` is three marks: only corpus files have control tokens.
     """
-    text = unicodedata.normalize("NFKC", text).translate(PLAIN_MARKS)
+    text = plain(text)
     if not cased:
-        text = text.lower()
-    return TOKEN.findall(CLITIC_AFTER_WORD.sub(r" \1", text))
+        text = unicodedata.normalize("NFC", text.lower())
+    clitic_after_word, token = token_patterns(text.isascii())
+    return token.findall(clitic_after_word.sub(r" \1", text))
+
+
+@functools.cache
+def token_patterns(is_ascii: bool) -> tuple[re.Pattern, re.Pattern]:
+    """What a clitic after its word is, and what a token is, in ASCII text or in any."""
+    W = "A-Za-z0-9" if is_ascii else word_characters()
+    clitic_after_word = rf"(?<=[{W}])((?i:{CLITICS}))(?=(?i:{CLITICS}){{0,9}}(?![{W}]))"
+    token = rf"""(?i:{CLITICS})(?![{W}])  # a clitic, parted from its word before
+        | [{W}]+(?:['·-][{W}]+)*  # a word: merry-go-round, o'clock, col·lecció
+        | \.\.\.
+        | \S                      # any other mark stands alone"""
+    return re.compile(clitic_after_word), re.compile(token, re.VERBOSE)
 
 
 def detokenized(tokens: Iterable[str], cased: bool = False) -> Iterator[str]:
@@ -65,15 +65,20 @@ def detokenized(tokens: Iterable[str], cased: bool = False) -> Iterator[str]:
         begins |= opens and not run[-1:].isalnum()
         goes_on = token in GO_ON and run.endswith(('!"', '?"'))
         wanted = token == "i" or (begins and not goes_on)
-        capital = wanted and not cased and "a" <= token[:1] <= "z"
-        text = token[0].upper() + token[1:] if capital else token
+        text = capitalised(token) if wanted and not cased else token
         glue = glue_next or token.lower() in GLUED_LEFT or (token in QUOTES and not opens)
         glue = glue and parts_again(run, text, cased)
         parts = [*parts[-15:], text] if glue else [text]
         yield text if glue else " " + text
         glue_next = opens or token in GLUED_RIGHT
-        if token not in QUOTES | {*"([{)]}"}:  # quotes and brackets leave it as it is
-            begins = token in {".", "!", "?"}
+        if token not in QUOTES | {*"([{)]}¿¡"}:  # quotes and brackets leave it as it is
+            begins = token in SENTENCE_ENDS
+
+
+def capitalised(word: str) -> str:
+    """A word as a sentence begins with it, if that becomes the same word in lower case."""
+    first = word[:1].title()  # not upper(): Georgian has capitals, but not here
+    return first + word[1:] if first.lower() == word[:1] else word
 
 
 def parts_again(run: str, text: str, cased: bool) -> bool:

@@ -145,3 +145,10 @@ def test_the_modes_of_a_model_of_word_pieces(bpe_corpus, bpe_trained, tmp_path, 
     done = call("-use", "-text", "a", "-model", tmp_path / "m.pt")
     assert done.returncode == 2
     assert "damaged" in done.stderr
+
+
+def test_half_a_surrogate_pair_is_a_character(bpe_trained):
+    """Such as what Python makes of an argument's byte that is not UTF-8."""
+    model = lstlm.load(bpe_trained)
+    assert model.tokens("a \ud83d b") == model.tokens("a \ufffd b")
+    assert model.next_words("a \udcff", 3) == model.next_words("a \ufffd", 3)

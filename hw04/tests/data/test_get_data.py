@@ -655,6 +655,31 @@ def test_same_keeps_no_download_that_has_nothing(server, tmp_path, capsys, diges
     assert files(tmp_path / "out") == {}
 
 
+def test_raw_text_in_whatever_form(tmp_path, capsys):
+    """A byte-order mark, other line ends, marks that touch a word: the same tokens."""
+    odd = RAW.replace(b"\n<|endoftext|>\n", b"<|endoftext|>").replace(b"cat\nsat", b"cat\rsat")
+    (tmp_path / "raw").write_bytes(b"\xef\xbb\xbf" + odd.replace(b"I don", b"I\r\ndon"))
+    assert run(capsys, tmp_path / "out", "tiny", "-from_file", f"tiny={tmp_path}/raw") == (0, "")
+    assert files(tmp_path / "out") == tiny_files()
+
+
+def test_what_is_no_text_is_named_with_its_line(tmp_path, capsys):
+    for odd, why in (b"na\xefve", "not UTF-8 text"), (b"a\0", "a zero byte"):
+        (tmp_path / "raw").write_bytes(b"fine\nfine\n" + odd + RAW)
+        status, error = run(
+            capsys, tmp_path / "out", "tiny", "-from_file", f"tiny={tmp_path}/raw")
+        assert status == 2 and f"{tmp_path}/raw: {why}" in error and "in line 3" in error
+
+
+def test_utf8_that_was_encoded_twice_is_noted_with_its_line(tmp_path, capsys):
+    (tmp_path / "raw").write_bytes("fine é\nschÃ¶n\ndonâ€™t\n".encode() + RAW)
+    args = ["tiny", "-from_file", f"tiny={tmp_path}/raw", "-o", str(tmp_path / "out")]
+    assert get_data.main(args) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("looks like UTF-8") == 1
+    assert printed.startswith(f"note: {tmp_path}/raw:2: 'schÃ¶n' looks like UTF-8")
+
+
 def test_other_ways_say_whether_the_files_are_those_of_the_readme(tmp_path, capsys, digests):
     (tmp_path / "raw").write_bytes(RAW)
     (tmp_path / "wiki.valid.tokens").write_bytes(b"other\n")

@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import UserError
 from ..files import write_json
 from ..reading import read_file
-from .text import pieces, read_bytes, units_of
+from .text import pieces, read_bytes, stretches, units_of
 
 PARTITIONS = ("train", "val", "test")
 RECORD = "source.json"  # beside the partitions: which files they were made of
@@ -114,6 +114,7 @@ def text_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     files = sorted({*path.glob("*.txt"), *path.glob("*.tokens*")})
+    files = [file for file in files if not file.name.startswith(".")]  # such as macOS's ._book.txt
     if not files:
         raise UserError(
             f"{path}: a folder without any .txt or .tokens file; give one that has some"
@@ -124,13 +125,19 @@ def text_files(path: Path) -> list[Path]:
 def split_units(units: list[Unit]) -> dict[str, list[Unit]]:
     """Part books or stories: of every twenty the 10th goes to val, the 20th to test.
 
-    The others go to train.
+    The others go to train. Fewer than twenty are cut into stretches first.
     """
     if len(units) < 20:
-        raise UserError(
-            f"{len(units)} books or stories cannot be split 90 : 5 : 5; name files for --val and "
-            "--test"
+        print(
+            f"note: {len(units)} books or stories, fewer than 20: cut into stretches, so that "
+            "train, val and test have parts of the same; --val and --test name others"
         )
+        total = sum(len(text) for _, text in units)
+        units = [
+            (f"{name}-{i:02d}", stretch)
+            for name, text in units
+            for i, stretch in enumerate(stretches(text, -(-20 * len(text) // total)))
+        ]
     parts = {"train": [], "val": units[9::20], "test": units[19::20]}
     parts["train"] = [unit for i, unit in enumerate(units) if i % 20 not in (9, 19)]
     return parts

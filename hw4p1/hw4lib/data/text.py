@@ -12,25 +12,42 @@ import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from ..errors import UserError
+from .characters import plain
+from .raw_text import BLANK_LINES, END_OF_STORY, decoded, mojibake_note, without_frames
 
 SHORTEST, LONGEST = 60, 260  # characters of a piece
 LONGEST_WORD = 60  # a longer run of letters is no word, and would leave no room to cut a piece
 
-END_OF_STORY = "<|endoftext|>"
-GUTENBERG_FRAME = re.compile(r"(?s)\A.*?\*\*\* ?START OF [^\n]*\n|\n\*\*\* ?END OF .*\Z")
-# Marks and letters that Unicode's decomposition leaves as they are.
-STRAIGHT = str.maketrans(
-    {**dict.fromkeys("‘’ʼ‛′`", "'"), "Æ": "AE", "Œ": "OE", "Ø": "O", "Đ": "D", "Ł": "L"}
-)
+# Letters that Unicode's decomposition leaves as they are.
+LETTERS = str.maketrans({"Æ": "AE", "Œ": "OE", "Ø": "O", "Đ": "D", "Ł": "L"})
 SPLIT_CLITIC = re.compile(r"(?<=[A-Z]) (?=(?:N'T|'(?:S|M|D|RE|VE|LL))(?![A-Z]))")  # DO N'T, LILY 'S
 # Its full stop ends no sentence.
-TITLE = re.compile(r"\b(MR|MRS|MS|DR|ST|MME|MLLE|MESSRS|[A-HJ-Z])\.")
+TITLE = re.compile(r"(?i)\b(MR|MRS|MS|DR|ST|MME|MLLE|MESSRS|[A-HJ-Z])\.")
+# Nor need that of an abbreviation before a number (No. 5, Jan. 1, vol. ii. 7), or any mark before a
+# small letter ("At 5?" he said): HALT takes its place.
+HALT = "\u2024"  # a dot that `plain` leaves in no text
+ABBREVIATIONS = (
+    "abt|apr|apt|approx|art|aug|bk|ca?|cap|cf|ch|chap|cir|cl|col|dec|ed|ex|ext|feb|figs?|fol|jan"
+    "|jul|jun|lat|lib|lon|long|mar|ms|n|nos?|nov|nr|oct|par|pl|pp?|ps|pt|rm|sch|sect?|seq|sept?|ser"
+    "|st|sts|tab|tel|tom|ver|vers|vols?|vv?|[ivxlc]+"
+)
+BEFORE_NUMBER = re.compile(
+    rf"""(?i)(\b(?:{ABBREVIATIONS}) ?|\d)\.(?=[)\]]*[ \t]*\n?[ \t]*["'(\[$#-]*\d)"""
+)
+BEFORE_SMALL = re.compile(
+    r"""(?<![.!?])[.!?]++(?=["')\]]*[ \t]*\n?[ \t]*["'(\[-]*[a-z])"""  # one try for a run
+)
 SENTENCE_END = re.compile(r"[.!?]+|\n\s*\n")
-CLAUSE_END = re.compile(r"[,;:()\"“”]|--|[–—]")
-UNSAYABLE = re.compile(rf"[^\W_A-Z]|[&£$%+=@<>|/\\^{{}}~#]|(?:[A-Z]'?){{{LONGEST_WORD + 1},}}")
+CLAUSE_END = re.compile(r"[,;:()\"]|--")
+DASH = re.compile("[–—]")
+UNSAYABLE = re.compile(
+    rf"[^\W_A-Z]|[&£$%+=@<>|/\\^{{}}~#¢¥€№℃℉]|(?:[A-Z]'?){{{LONGEST_WORD + 1},}}"
+)
+BREAKS = (BLANK_LINES, re.compile(r"[.!?][\"')\]”’]*\s"), re.compile(r"\s"))
 WORD = re.compile(r"[A-Z]+(?:'[A-Z]+)*")
 
 # And how good a place for a cut comes after it: 2 end of sentence, 1 end of clause, 0 neither.
@@ -45,15 +62,6 @@ def read_bytes(path: str | Path) -> bytes:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give another path") from None
 
 
-def decode(content: bytes, path: str | Path) -> str:
-    """The text of a UTF-8 file. UserError that names the place if it is none."""
-    try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        hint = "convert it, for example with iconv -f latin1 -t utf-8"
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}; {hint}") from None
-
-
 def read_units(path: str | Path) -> list[str]:
     """The books or stories of a file, as `units_of` finds them."""
     return units_of(read_bytes(path), path)
@@ -62,15 +70,21 @@ def read_units(path: str | Path) -> list[str]:
 def units_of(content: bytes, path: str | Path) -> list[str]:
     """The books or stories in the content of a file, which a split keeps whole.
 
-    With `<|endoftext|>` in it each part is a story; in a tokenised corpus (`.tokens` in its name)
-    without that each line is; else the file is one book, and what Project Gutenberg has put around
-    it is removed.
+    With `<|endoftext|>` or `<eos>` in it each part is a story; in a tokenised corpus (`.tokens` in
+    its name) without these each line is; else the file is a book, or several in Project
+    Gutenberg's frames, which are removed.
     """
-    text, tokenised = decode(content, path), ".tokens" in Path(path).name
-    if END_OF_STORY in text:
-        units = text.split(END_OF_STORY)
+    try:
+        text = decoded(content, path)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    tokenised = ".tokens" in Path(path).name
+    if note := mojibake_note(text, path):
+        print(note)
+    if END_OF_STORY.search(text):
+        units = END_OF_STORY.split(text)
     else:
-        units = text.split("\n") if tokenised else [GUTENBERG_FRAME.sub("", text)]
+        units = text.split("\n") if tokenised else without_frames(text)
     if tokenised:
         units = [SPLIT_CLITIC.sub("", unit.upper()) for unit in units]
     units = [unit for unit in units if unit.strip()]
@@ -79,11 +93,44 @@ def units_of(content: bytes, path: str | Path) -> list[str]:
     return units
 
 
+def stretches(book: str, count: int) -> list[str]:
+    """A book in `count` stretches of about the same length.
+
+    Each ends with a paragraph, if one ends soon enough, else with a sentence, else with a word.
+    """
+    ends = [0]
+    for i in range(1, count):
+        reach = slice(max(i * len(book) // count, ends[-1]), (i + 1) * len(book) // count)
+        breaks = (pattern.search(book, reach.start, reach.stop) for pattern in BREAKS)
+        found = next(filter(None, breaks), None)
+        ends.append(found.end() if found else reach.start)
+    return [book[begin:end] for begin, end in pairwise([*ends, len(book)])]
+
+
+def without_accents(text: str) -> str:
+    """`text` with plain characters, and of letters with marks the letters."""
+    text = plain(text)
+    if text.isascii():
+        return text
+    return "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
+
+
+def transcribed(text: str) -> str:
+    """What is typed, such as a prompt, in the letters and spaces of a transcript."""
+    return " ".join(without_accents(text).upper().translate(LETTERS).split())
+
+
 def sentences(text: str) -> list[str]:
-    """The sentences of a book or story in upper case, accents removed, apostrophes straight."""
-    text = unicodedata.normalize("NFKD", text.upper()).translate(STRAIGHT)
-    text = "".join(c for c in text if not unicodedata.combining(c)) if not text.isascii() else text
-    found = SENTENCE_END.split(TITLE.sub(r"\1 ", text))
+    """The sentences of a book or story in upper case, accents removed, apostrophes straight.
+
+    Where it is not sure that one ends, HALT stands, and it goes on.
+    """
+    text = TITLE.sub(r"\1 ", without_accents(DASH.sub("--", text)))
+    small = BEFORE_SMALL.sub(HALT, text)
+    if 2 * small.count(HALT) < len(SENTENCE_END.findall(text)):  # else it has no capitals at all
+        text = small
+    text = BEFORE_NUMBER.sub(rf"\1{HALT}", text).upper().translate(LETTERS)
+    found = SENTENCE_END.split(text)
     return [sentence for sentence in found if not sentence.isspace() and sentence]
 
 
@@ -110,7 +157,8 @@ def runs(text: str) -> Iterator[list[Word]]:
             yield run
             run = []
         else:
-            run += words_of(sentence)
+            for part in sentence.split(HALT):
+                run += words_of(part)
     yield run
 
 
