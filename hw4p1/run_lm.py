@@ -1,5 +1,44 @@
 #!/usr/bin/env python3
-"""Train, evaluate and use the transformer language model.
+"""The command line of the transformer language model."""
+
+import argparse
+import contextlib
+import io
+import math
+import os
+import random
+import signal
+import sys
+import tarfile
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # which `python -P` leaves out
+
+from hw4lib.entry import Parser, guarded, importing
+from hw4lib.errors import Stopped, UserError
+from hw4lib.files import atomic_write, write_json
+from hw4lib.lock import exclusive
+from hw4lib.output import outlived_output
+from hw4lib.reading import printable
+
+with importing("run_lm.py"):
+    import torch
+    import yaml
+    from hw4lib.config import SHIPPED, complete_config, first_difference, load_config
+    from hw4lib.data import H4Tokenizer, LMDataset
+    from hw4lib.data.length_order import LengthOrder
+    from hw4lib.data.npy_files import RECORD, made_of, make_sample
+    from hw4lib.model import DecoderOnlyTransformer
+    from hw4lib.trainers import LMTrainer
+    from hw4lib.trainers.checkpoint import check_model, read_checkpoint
+    from hw4lib.trainers.lm_trainer import GENERATION
+    from hw4lib.utils import create_optimizer, create_scheduler
+    from torch.utils.data import DataLoader
+
+USAGE = """Train, evaluate and use the transformer language model.
 
     python run_lm.py train                                   # what config.yaml says, into expts/lm/
     python run_lm.py train --run small --epochs 4 --set tokenization.token_type=1k
@@ -12,48 +51,9 @@ Data is a folder with train/, val/ and test/ of .npy transcripts, which make_dat
 text. It is that of --data, else `data.root` of the configuration, else the stories that are
 embedded in this repository.
 """
-
-import argparse
-import contextlib
-import io
-import os
-import random
-import signal
-import sys
-import tarfile
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 HERE = Path(__file__).resolve().parent
-
-try:
-    import torch
-    import yaml
-    from hw4lib.config import SHIPPED, complete_config, first_difference, load_config
-    from hw4lib.data import H4Tokenizer, LMDataset
-    from hw4lib.data.length_order import LengthOrder
-    from hw4lib.data.npy_files import RECORD, made_of, make_sample
-    from hw4lib.entry import guarded
-    from hw4lib.errors import Stopped, UserError
-    from hw4lib.files import atomic_write, write_json
-    from hw4lib.lock import exclusive
-    from hw4lib.model import DecoderOnlyTransformer
-    from hw4lib.reading import printable
-    from hw4lib.trainers import LMTrainer
-    from hw4lib.trainers.checkpoint import check_model, read_checkpoint
-    from hw4lib.trainers.lm_trainer import GENERATION
-    from hw4lib.utils import create_optimizer, create_scheduler
-    from torch.utils.data import DataLoader
-except KeyboardInterrupt:  # Ctrl-C in the seconds that this takes
-    raise SystemExit(130) from None
-except ModuleNotFoundError as missing:
-    raise SystemExit(
-        f"run_lm.py: error: this Python has no {missing.name}; pip install -r requirements-dev.txt"
-    ) from None
-
 PARTITIONS = ("train", "val", "test")
+LONGEST_NAME = 255 - len("..lock")  # bytes: of a run, whose lock is the file .NAME.lock
 SAMPLE_NOTE = (
     "note: on the embedded sample, as there is no other data: its text is from a small grammar, "
     "and easy"
@@ -446,84 +446,104 @@ def pack(top: str, paths: dict[str, Path]) -> bytes:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        "run_lm.py", description=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(run) -> Callable:
+    def command(run: Callable, what: str, data: str = "") -> Callable:
         """A command, with the flags of all commands; returns the function that adds others."""
-        doc = run.__doc__
-        command_parser = commands.add_parser(run.__name__, help=doc, description=doc)
+        command_parser = commands.add_parser(run.__name__, help=what, description=what)
         command_parser.set_defaults(command=run)
         add = command_parser.add_argument
         what = "its files are in expts/NAME (default: lm)"
         add("--run", type=run_name, default="lm", metavar="NAME", help=what)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        what = "(default here: %(default)s)"
+        what = "where it computes (default here: %(default)s)"
         add("--device", choices=("cpu", "cuda"), default=device, help=what)
-        if run is not generate:
-            add("--data", metavar="DIR", help="the folder with train/, val/ and test/")
+        if data:
+            what = f"the folder with train/, val/ and test/ (default: {data})"
+            add("--data", metavar="DIR", help=what)
         return add
 
-    add = command(train)
-    what = "(default: config.yaml beside this file)"
+    add_train_flags(command(
+        train, "Train a model, or go on with it.",
+        "data.root of the configuration; the embedded stories where that is not there",
+    ))
+    of_training = "that of the training"
+    command(evaluate, "Metrics of the best model on the test split, and texts.", of_training)
+    add_generate_flags(command(generate, "Continue a prompt."))
+    add = command(handin, "Evaluate the best model and pack what is handed in.", of_training)
+    what = "what is handed in (default: %(default)s)"
+    add("--out", type=Path, metavar="FILE", default=Path("handin.tar"), help=what)
+    return parser.parse_args(argv)
+
+
+def add_train_flags(add: Callable) -> None:
+    what = "the configuration (default: config.yaml beside this file)"
     add("--config", default=SHIPPED, metavar="FILE", help=what)
-    what = "replace one, as in model.num_layers=6"
+    what = "replace one, as in model.num_layers=6 (default: none is replaced)"
     add("--set", metavar="KEY=VALUE", action="append", help=what)
-    what = "epochs, with a cosine to match: 1/4 warm-up"
+    what = "epochs, 1/4 of them warm-up, then a cosine (default: training.epochs, no change)"
     add("--epochs", type=positive, metavar="N", help=what)
-    what = "go on with a run, exactly as if it had never been stopped"
+    what = "go on with a run as if it had never been stopped (default: training.resume)"
     add("--resume", action="store_true", help=what)
     what = "of the random numbers of training (default: %(default)s)"
     add("--seed", type=seed, default=0, help=what)
 
-    command(evaluate)
 
-    add = command(generate)
+def add_generate_flags(add: Callable) -> None:
     what = "the beginning, A to Z and ' (default: none)"
     add("--prompt", metavar="TEXT", default="", help=what)
     methods = ("greedy", "beam", "sample")
-    add("--method", choices=methods, default="greedy", help="(default: greedy)")
+    add("--method", choices=methods, default="greedy", help="(default: %(default)s)")
     what = "below 1 the probable is more probable (default: %(default)s)"
-    add("--temperature", type=float, default=1.0, help=what)
+    add("--temperature", type=above_zero, default=1.0, help=what)
     what = "above 1 less repetition; not for sample (default: %(default)s)"
-    add("--repeat-penalty", type=float, default=1.0, help=what)
+    add("--repeat-penalty", type=above_zero, default=1.0, help=what)
     what = "for beam (default: %(default)s)"
     add("--beam-width", type=positive, default=10, help=what)
     what = "for sample: draw from the k best, 0 for all (default: %(default)s)"
-    add("--top-k", type=int, default=0, help=what)
+    add("--top-k", type=zero_or_more, default=0, help=what)
     what = "for sample: draw from the best that sum to this (default: %(default)s)"
-    add("--top-p", type=float, default=1.0, help=what)
+    add("--top-p", type=share, default=1.0, help=what)
     what = "for sample: how many texts (default: %(default)s)"
     add("--samples", type=positive, default=1, help=what)
     what = "of what is drawn (default: %(default)s)"
     add("--seed", type=seed, default=0, help=what)
 
-    add = command(handin)
-    what = "(default: %(default)s)"
-    add("--out", type=Path, metavar="FILE", default=Path("handin.tar"), help=what)
-    return parser.parse_args(argv)
-
 
 def run_name(text: str) -> str:
-    if text in ("", ".", "..") or not set(text).isdisjoint("/\\\0"):
-        raise argparse.ArgumentTypeError("give a name without slashes: it is a folder in expts/")
+    if text.startswith(".") or text == "" or not set(text).isdisjoint("/\\\0"):
+        why = "give a name without slashes or a dot before it: it is a folder in expts/"
+        raise argparse.ArgumentTypeError(why)
+    size = len(os.fsencode(text))
+    if size > LONGEST_NAME:
+        why = f"it has {size} bytes, and with .NAME.lock beside it a run's name has room for"
+        raise argparse.ArgumentTypeError(f"{why} {LONGEST_NAME}; give a shorter one")
     return text
 
 
-def positive(text: str) -> int:
-    number = int(text)
-    if not 1 <= number < 2**31:
-        raise argparse.ArgumentTypeError("give at least 1 and less than 2^31")
-    return number
+def flag_type(read: Callable, fits: Callable, hint: str) -> Callable:
+    """The type of a flag: a number that `read` makes of the text, and that `fits`."""
+
+    def parse(text: str):
+        try:
+            number = read(text)
+        except ValueError:
+            number = None
+        if number is None or not fits(number):
+            raise argparse.ArgumentTypeError(f"it is {text:.40}; give {hint}")
+        return number
+
+    return parse
 
 
-def seed(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 2**63:
-        raise argparse.ArgumentTypeError("give 0 to 2^63 - 1")
-    return number
+positive = flag_type(int, lambda n: 1 <= n <= 10**6, "a whole number from 1 to 1,000,000")
+zero_or_more = flag_type(int, lambda n: n >= 0, "a whole number, at least 0")
+seed = flag_type(int, lambda n: 0 <= n < 2**63, "a whole number from 0 to 2^63 - 1")
+above_zero = flag_type(float, lambda x: 0 < x < math.inf, "a number above 0")
+share = flag_type(float, lambda x: 0 < x <= 1, "more than 0 and at most 1, which is no limit")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -536,9 +556,12 @@ def main(argv: list[str] | None = None) -> int:
         args = parse_args(argv)
         if args.device == "cuda" and not torch.cuda.is_available():
             raise UserError("--device cuda: PyTorch finds no GPU here; use cpu")
-        args.command(args)
+        # What generate prints is all that it makes, so it ends when nobody reads that any more.
+        lasting = contextlib.nullcontext() if args.command is generate else outlived_output()
+        with lasting:
+            args.command(args)
 
-    smaller = "make data.batch_size, model.d_model or model.num_layers smaller"
+    smaller = "make data.batch_size, --beam-width, model.d_model or model.num_layers smaller"
     return guarded("run_lm.py", run, argv, smaller)
 
 
