@@ -3,22 +3,23 @@
 
 import argparse
 import contextlib
+import importlib
+import importlib.util
 import io
 import math
 import os
 import random
-import signal
 import sys
 import tarfile
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # which `python -P` leaves out
 
 from hw4lib.entry import Parser, guarded, importing
-from hw4lib.errors import Stopped, UserError
+from hw4lib.errors import UserError
 from hw4lib.files import atomic_write, write_json
 from hw4lib.lock import exclusive
 from hw4lib.output import outlived_output
@@ -64,24 +65,39 @@ SAMPLE_NOTE = (
 
 
 def find_data(args: argparse.Namespace, config: dict) -> str:
-    """Set `data.root` to where the data is.
+    """Set `data.root` to where the data is; the embedded stories are put there first.
 
     Returns what is to be said of it, which is mostly nothing.
     """
-    data = config["data"]
-    default = load_config()["data"]["root"]
-    data["root"] = str(args.data or locate(data["root"]))
-    if Path(data["root"]).is_dir():
+    root = data_root(args, config)
+    config["data"]["root"] = str(root)
+    if root != HERE / "build" / "sample":
         return ""
-    if args.data or data["root"] != str(locate(default)):
-        why = "no such folder of data; correct it, or make it with make_data.py"
-        raise UserError(f"{data['root']}: {why}")
-    root = HERE / "build" / "sample"
     if not root.exists():
         root.parent.mkdir(exist_ok=True)
         make_sample(root)
-    data["root"] = str(root)
     return SAMPLE_NOTE
+
+
+def data_root(args: argparse.Namespace, config: dict) -> Path:
+    """The folder of the data; that of the embedded stories may have to be made."""
+    default = load_config()["data"]["root"]
+    root = Path(args.data or locate(config["data"]["root"]))
+    if root.is_dir():
+        return root
+    if args.data or root != locate(default):
+        why = "no such folder of data; correct it, or make it with make_data.py"
+        raise UserError(f"{root}: {why}")
+    return HERE / "build" / "sample"
+
+
+def check_folders(data: dict) -> None:
+    """UserError for the first partition that is not there."""
+    for name in PARTITIONS:
+        folder = Path(data["root"]) / data[f"{name}_partition"]
+        if not folder.is_dir():
+            why = "no such folder; correct data.root or --data, or make it with make_data.py"
+            raise UserError(f"{folder}: {why}")
 
 
 def locate(path: str) -> Path:
@@ -149,13 +165,15 @@ def train(args: argparse.Namespace) -> None:
     """Train a model, or go on with it."""
     with exclusive(Path("expts") / args.run, "name another with --run"):
         trainer, loaders, note = prepare(args)
-        with stopping_on_signals(trainer):  # from the moment at which a person sees that it begins
+        with trainer.stopping_on_signals():  # from the moment when a person sees that it begins
             print_plan(trainer, loaders)
             epochs = trainer.config["training"]["epochs"] - trainer.current_epoch
             trainer.train(loaders["train"], loaders["val"], epochs)
         trainer.cleanup()
-    best = f"{trainer.best_metric:.4f} nats per character on val"
-    print(f"best: {best}, in {trainer.best_model_path}")
+    best = trainer.best_model_path
+    if not best.is_file():
+        raise UserError(f"{best}: is gone; put it back, or train on with more --epochs")
+    print(f"best: {trainer.best_metric:.4f} nats per character on val, in {best}")
     if note:
         print(note)
 
@@ -163,46 +181,111 @@ def train(args: argparse.Namespace) -> None:
 def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader], str]:
     """All that `train` needs: a trainer, loaders, and a note on the data.
 
-    The trainer is at its beginning or where its run stopped.
+    The trainer is at its beginning or where its run stopped. What can be wrong with the packages
+    and the settings is told before any data is read.
     """
     config = load_config(args.config, args.set)
     if args.epochs:
-        same = ("training.epochs", "scheduler.warmup.epochs", "scheduler.cosine.T_max")
-        for setting in args.set or []:
-            if setting.startswith(same):
-                why = "both set it; leave one of them out"
-                raise UserError(f"--epochs {args.epochs} --set {setting}: {why}")
+        check_epochs(args)
         spread_epochs(config, args.epochs)
+    check_packages(config)
     last = checkpoint_path(args.run, "last-epoch")
     resume = args.resume or config["training"]["resume"]
     if last.exists() and not resume:
         how = "go on with it with --resume, or name another with --run"
         raise UserError(f"{last}: this run has a model; {how}")
-    torch.manual_seed(args.seed)
-    random.seed(args.seed)
+    resume = resume and last.exists()
+    tokenizer = make_tokenizer(config)
+    check_settings(config, tokenizer, data_root(args, config), args.device)
+    config["model"]["num_classes"] = tokenizer.vocab_size
+    if resume:
+        before = read_run(last)
+        found = {"max_len": before["config"]["model"]["max_len"]}  # what the data will tell
+        model = {**config["model"], **found}
+        as_it_was = {**config, "model": model, "trained_on": before["config"]["trained_on"]}
+        check_same_run(as_it_was, before["config"], last)
     note = find_data(args, config)
     if note:
         print(note)
-    tokenizer = make_tokenizer(config)
+    check_folders(config["data"])
     loaders = {name: make_loader(config, tokenizer, name, args.device) for name in PARTITIONS}
     config["model"]["max_len"] = max(loader.dataset.text_max_len for loader in loaders.values())
-    config["model"]["num_classes"] = tokenizer.vocab_size
     config["trained_on"] = {
         **describe_data(loaders["train"]), "val_sha256": describe_data(loaders["val"])["sha256"],
         "tokenizer_sha256": tokenizer.sha256,
     }
-    before = read_run(last) if resume and last.exists() else None
-    if before:
+    if resume:
         check_same_run(config, before["config"], last)
+    torch.manual_seed(args.seed)
+    random.seed(args.seed)
     trainer = make_trainer(config, tokenizer, args.run, args.device)
     trainer.optimizer = create_optimizer(trainer.model, config["optimizer"])
     accumulate = config["training"]["gradient_accumulation_steps"]
     trainer.scheduler = create_scheduler(
         trainer.optimizer, config["scheduler"], loaders["train"], accumulate
     )
-    if before:
+    if resume:
         load_whole(trainer, before, last)
+        forget_lost_best(trainer)
     return trainer, loaders, note
+
+
+def forget_lost_best(trainer: LMTrainer) -> None:
+    """Where the best checkpoint of a run is gone, let that of the epochs to come be kept."""
+    if trainer.training_history and not trainer.best_model_path.is_file():
+        print(f"note: {trainer.best_model_path}: is gone; the best one from now on is kept there")
+        trainer.best_metric = math.inf
+
+
+def check_epochs(args: argparse.Namespace) -> None:
+    """UserError if --epochs and --set both say how long a training is."""
+    same = ("training.epochs", "scheduler.warmup.epochs", "scheduler.cosine.T_max")
+    for setting in args.set or []:
+        if setting.startswith(same):
+            why = "both set it; leave one of them out"
+            raise UserError(f"--epochs {args.epochs} --set {setting}: {why}")
+
+
+def check_packages(config: dict) -> None:
+    """Raise ImportError for a package that a training needs; a note for each that it can miss."""
+    importlib.import_module("torchinfo")  # for model_arch.txt
+    note_missing("matplotlib", "pictures of attention")
+    if config["training"]["use_wandb"]:
+        note_missing("wandb", "metrics at wandb")
+
+
+def note_missing(package: str, what: str) -> None:
+    """Say what there will not be, if a package is missing."""
+    if importlib.util.find_spec(package) is None:
+        print(f"note: no {what}, as this Python has no {package}; pip install {package}")
+
+
+def check_settings(config: dict, tokenizer: H4Tokenizer, root: Path, device: str) -> None:
+    """UserError for what model, optimizer or schedule refuse, tried on a model without numbers."""
+    data = config["data"]
+    files = sum(1 for _ in (root / data["train_partition"]).glob("*.npy"))
+    batches = math.ceil(files / data["batch_size"])
+    sizes = {**config["model"], "max_len": 1, "num_classes": tokenizer.vocab_size}
+    with torch.device("meta"), contextlib.redirect_stdout(io.StringIO()):
+        model = DecoderOnlyTransformer(**sizes)
+        optimizer = create_optimizer(model, config["optimizer"])
+        accumulate = config["training"]["gradient_accumulation_steps"]
+        create_scheduler(optimizer, config["scheduler"], range(batches or 10**6), accumulate)
+    parameters = sum(p.numel() for p in model.parameters())
+    needed = 4 * 4 * parameters / 2**30  # weights, gradient and two moments in float32
+    if device == "cpu" and needed > memory():
+        raise UserError(
+            f"{parameters:,} parameters take {needed:,.0f} GB in training, and there are "
+            f"{memory():.0f}; make model.d_model, model.d_ff or model.num_layers smaller"
+        )
+
+
+def memory() -> float:
+    """Gigabytes of this machine's memory; infinite where that is not told."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return math.inf
 
 
 def spread_epochs(config: dict, epochs: int) -> None:
@@ -276,37 +359,11 @@ def print_plan(trainer: LMTrainer, loaders: dict[str, DataLoader]) -> None:
         print(f"going on after {trainer.current_epoch} epochs and {done} batches")
 
 
-@contextlib.contextmanager
-def stopping_on_signals(trainer: LMTrainer) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask the trainer to save and stop after this batch.
-
-    A second one stops at once.
-    """
-    # All known before `ask` is called.
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    trainer.stop_requested = False  # as it may be from the time before, in a notebook
-
-    def ask(number: int, frame) -> None:
-        trainer.stop_requested = number
-        for n in before:
-            signal.signal(n, before[n])
-
-    for n in before:
-        signal.signal(n, ask)
-    try:
-        yield
-    except Stopped:
-        raise Stopped(trainer.stop_requested) from None
-    finally:
-        for n in before:
-            signal.signal(n, before[n])
-
-
 # ---- evaluate, generate, handin
 
 
 def load_best(args: argparse.Namespace) -> LMTrainer:
-    """A trainer with the best model of a run and all that it was made with."""
+    """A trainer with the best model of a run and all that it was made with; it writes nothing."""
     path = checkpoint_path(args.run, "best-metric")
     content = read_run(path)
     config = content["config"]
@@ -324,7 +381,8 @@ def load_best(args: argparse.Namespace) -> LMTrainer:
         raise UserError(f"{path}: {why}")
     if content["model_state_dict"]:  # else it is told below that there is nothing to load
         check_model(content["model_state_dict"], config["model"], str(path))
-    trainer = make_trainer(config, tokenizer, args.run, args.device)
+    model = DecoderOnlyTransformer(**config["model"])
+    trainer = LMTrainer(model, tokenizer, config, args.run, None, args.device)
     load_whole(trainer, content, path)
     return trainer
 
@@ -362,14 +420,22 @@ def load_test(args: argparse.Namespace, trainer: LMTrainer) -> tuple[DataLoader,
 
 def evaluate(args: argparse.Namespace) -> None:
     """Metrics of the best model on the test split, and text generated in three ways."""
+    out = args.out or Path("evaluated") / args.run
+    if Path("expts").resolve() in (out.resolve(), *out.resolve().parents):
+        raise UserError(f"--out {out}: that is where runs are; choose another folder")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is there, and no folder; choose another")
+    note_missing("matplotlib", "picture of attention")
     trainer = load_best(args)
     loader, record = load_test(args, trainer)
-    metrics, results = trainer.evaluate(loader)
-    path = trainer.expt_root / "test_metrics.json"
-    write_json(path, {**metrics, **record})
-    for name, texts in results.items():
+    out.mkdir(parents=True, exist_ok=True)
+    trainer.attn_dir = trainer.text_dir = out
+    metrics, maps = trainer._validate_epoch(loader)
+    write_json(out / "test_metrics.json", {**metrics, **record})  # before the minutes of the texts
+    trainer.show_evaluation(metrics, maps)
+    for name, texts in trainer.generate_all(loader).items():
         print(printable(f"{name}: {texts[0]['prompt']} ... {texts[0]['generated']}"))
-    print(f"numbers in {path}, texts in {trainer.text_dir}")
+    print(f"numbers in {out / 'test_metrics.json'}, texts beside it")
 
 
 def generate(args: argparse.Namespace) -> None:
@@ -377,14 +443,12 @@ def generate(args: argparse.Namespace) -> None:
     if args.method != "sample" and args.samples != 1:
         why = f"--method {args.method} gives the same text each time; use sample"
         raise UserError(f"--samples {args.samples}: {why}")
-    if not 0 < args.top_p <= 1:
-        raise UserError(f"--top-p {args.top_p}: give more than 0 and at most 1, which is no limit")
     trainer = load_best(args)
     tokenizer = trainer.tokenizer
     prompt = tokenizer.encode(args.prompt.upper())
     if not {tokenizer.pad_id, tokenizer.sos_id, tokenizer.eos_id}.isdisjoint(prompt):
         raise UserError("--prompt: it spells a special token, such as [EOS]; take it out")
-    prompts = torch.tensor([[tokenizer.sos_id, *prompt]] * args.samples)
+    prompts = torch.tensor([[tokenizer.sos_id, *prompt]]).expand(args.samples, -1)
     settings = {
         **GENERATION, "temperature": args.temperature, "repeat_penalty": args.repeat_penalty,
         "seed": args.seed,
@@ -403,10 +467,11 @@ def generate(args: argparse.Namespace) -> None:
 
 def handin(args: argparse.Namespace) -> None:
     """Evaluate the best model and pack what is handed in."""
-    if not args.out.parent.is_dir():
-        why = f"there is no folder {args.out.parent}; make it, or choose another"
-        raise UserError(f"--out {args.out}: {why}")
+    check_out(args.out)
+    architecture = Path("expts") / args.run / "model_arch.txt"
     trainer = load_best(args)
+    if not architecture.is_file():
+        raise UserError(f"{architecture}: it is handed in, and not there; train anew")
     loader, record = load_test(args, trainer)
     metrics, _ = trainer._validate_epoch(loader)
     texts = trainer.generate(loader, trainer._get_evaluation_generation_configs()["greedy"])
@@ -414,7 +479,7 @@ def handin(args: argparse.Namespace) -> None:
         write_json(Path(folder) / "test_metrics.json", {**metrics, **record})
         write_json(Path(folder) / "test_generated_results.json", texts)
         shown = {path.name: path for path in Path(folder).iterdir()}
-        shown["model_arch.txt"] = trainer.expt_root / "model_arch.txt"
+        shown["model_arch.txt"] = architecture
         shown["mytorch"] = HERE / "mytorch"
         packed = pack("handin", shown)
     atomic_write(args.out, lambda file: file.write(packed))
@@ -423,6 +488,15 @@ def handin(args: argparse.Namespace) -> None:
     print(f"{args.out}: {measured}, {len(texts)} generated texts, mytorch/")
     if perplexity > 3.5:
         print("note: the course asks for 3.5 or less")
+
+
+def check_out(out: Path) -> None:
+    """UserError if a tar cannot be written there, or would replace something else."""
+    if not out.parent.is_dir():
+        why = f"there is no folder {out.parent}; make it, or choose another"
+        raise UserError(f"--out {out}: {why}")
+    if out.is_dir() or (out.exists() and not tarfile.is_tarfile(out)):
+        raise UserError(f"--out {out}: is there, and no handin.tar; choose another")
 
 
 def pack(top: str, paths: dict[str, Path]) -> bytes:
@@ -471,7 +545,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "data.root of the configuration; the embedded stories where that is not there",
     ))
     of_training = "that of the training"
-    command(evaluate, "Metrics of the best model on the test split, and texts.", of_training)
+    add = command(evaluate, "Metrics of the best model on the test split, and texts.", of_training)
+    what = "where numbers, texts and a picture go (default: evaluated/NAME)"
+    add("--out", type=Path, metavar="DIR", help=what)
     add_generate_flags(command(generate, "Continue a prompt."))
     add = command(handin, "Evaluate the best model and pack what is handed in.", of_training)
     what = "what is handed in (default: %(default)s)"

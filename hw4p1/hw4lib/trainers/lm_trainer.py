@@ -192,19 +192,30 @@ class LMTrainer(BaseTrainer):
         """Metrics on test data, and generated texts.
 
         The ways to generate are those of `_get_evaluation_generation_configs`.
+        """
+        metrics, maps = self._validate_epoch(test_loader)
+        self._record_metrics({"test": metrics}, self.current_epoch)
+        self.show_evaluation(metrics, maps)
+        return metrics, self.generate_all(test_loader)
+
+    def show_evaluation(self, metrics: dict[str, float], maps: dict[str, Tensor]) -> None:
+        """Print metrics on test data, and draw the first layer's attention."""
+        with decoration("numbers"):
+            self._show_metrics({"test": metrics}, self.current_epoch)
+        self._plot_first(maps, self.current_epoch, "test_self")
+
+    def generate_all(self, test_loader: DataLoader) -> dict[str, list[dict]]:
+        """Generate and write texts in each way of `_get_evaluation_generation_configs`.
 
         A way that fails, for example as no transcript is long enough, is printed and left out.
         """
-        metrics, maps = self._validate_epoch(test_loader)
-        epoch = self.current_epoch
-        self._log_metrics({"test": metrics}, epoch)
-        self._plot_first(maps, epoch, "test_self")
         results = {}
         for name, settings in self._get_evaluation_generation_configs().items():
-            texts = self._generate_and_save(test_loader, settings, f"test_epoch_{epoch}_{name}")
+            suffix = f"test_epoch_{self.current_epoch}_{name}"
+            texts = self._generate_and_save(test_loader, settings, suffix)
             if texts is not None:
                 results[name] = texts
-        return metrics, results
+        return results
 
     def _get_evaluation_generation_configs(self) -> dict[str, dict]:
         """How text is generated for the test: the three ways of the course."""
