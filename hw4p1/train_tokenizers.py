@@ -75,11 +75,9 @@ def save(tokenizer: Tokenizer, path: Path) -> None:
 
 def train(paths: list[Path], folder: Path) -> None:
     """Make all four tokenizers and the record."""
-    try:  # before the work
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        why = f"cannot be made ({error.strerror}); give another folder"
-        raise UserError(f"-o {folder}: {why}") from None
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():  # told before the work
+        raise UserError(f"-o {folder}: {there} is there, and no folder; give another")
     units, files = read_sources(paths)
     texts = [
         piece for _, text in tqdm(units, desc="reading", disable=None) for piece in pieces(text)
@@ -87,6 +85,7 @@ def train(paths: list[Path], folder: Path) -> None:
     made = {"char": char_tokenizer()} | {
         str(size): bpe_tokenizer(texts, size) for size in BPE_SIZES
     }
+    folder.mkdir(parents=True, exist_ok=True)
     for name, tokenizer in made.items():
         save(tokenizer, folder / f"tokenizer_{name}.json")
     record = {
