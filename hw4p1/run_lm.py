@@ -445,6 +445,10 @@ def generate(args: argparse.Namespace) -> None:
         raise UserError(f"--samples {args.samples}: {why}")
     trainer = load_best(args)
     tokenizer = trainer.tokenizer
+    longest = max(map(len, tokenizer.tokenizer.get_vocab()))  # characters of a token
+    if len(args.prompt) > longest * trainer.model.max_len:
+        size, most = len(args.prompt), trainer.model.max_len
+        raise UserError(f"--prompt: {size:,} characters, and the model takes {most} tokens; cut it")
     prompt = tokenizer.encode(args.prompt.upper())
     if not {tokenizer.pad_id, tokenizer.sos_id, tokenizer.eos_id}.isdisjoint(prompt):
         raise UserError("--prompt: it spells a special token, such as [EOS]; take it out")
