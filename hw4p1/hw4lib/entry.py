@@ -15,7 +15,11 @@ from .output import give_up_output, mend_streams
 from .signals import handled, interrupt
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements-dev.txt"
-LITTLE_MEMORY = ("memory", "bad_alloc", "bad allocation", "ALLOC_FAILED")  # in torch's messages
+LITTLE_MEMORY = (  # in messages of torch and the system
+    "memory", "bad_alloc", "bad allocation", "ALLOC_FAILED", "could not create a primitive",
+    "failed to map segment",
+)  # fmt: skip
+LEAST_MEMORY = 10**9  # bytes of addresses; with fewer PyTorch may abort where nobody can catch it
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,12 +34,23 @@ def importing(program: str) -> Iterator[None]:
     """Let a package that is missing or broken be told in one line, with status 2."""
     mend_streams()
     try:
+        check_limit()
         yield
     except KeyboardInterrupt:  # Ctrl-C in the seconds that this takes
         raise SystemExit(128 + signal.SIGINT) from None
     except (ImportError, OSError, MemoryError) as error:  # OSError: of a library in C
-        what, status = account(error, "free some of it")
+        what, status = account(error, "close other programs, or raise the limit of ulimit -v")
         raise SystemExit(fail(program, what, status)) from None
+
+
+def check_limit() -> None:
+    """Raise MemoryError if this process may not have the memory that it needs at least."""
+    with contextlib.suppress(ImportError):  # Windows has no such limits
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
+            raise MemoryError
 
 
 def guarded(
@@ -106,9 +121,9 @@ def account(error: Exception, smaller: str) -> tuple[str, int | None]:
 
 def lacks_memory(error: Exception) -> bool:
     """Whether an error says that memory is too little, in Python's way or one of torch's."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:  # its text may be a file's name
         return error.errno == errno.ENOMEM
-    if isinstance(error, RuntimeError | ImportError):
+    if isinstance(error, RuntimeError | ImportError | OSError):
         return any(words in str(error) for words in LITTLE_MEMORY)
     return isinstance(error, MemoryError)
 

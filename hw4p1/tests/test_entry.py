@@ -43,6 +43,10 @@ def raising(error):
     (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"), 1, LITTLE),
     (RuntimeError("std::bad_alloc"), 1, LITTLE),
     (RuntimeError("bad allocation"), 1, LITTLE),
+    (RuntimeError("could not create a primitive"), 1, LITTLE),  # of oneDNN
+    (OSError("libtorch_cpu.so: failed to map segment from shared object"), 1, LITTLE),
+    (OSError(28, "No space left", "memory.txt"), 1,
+     "p.py: error: [Errno 28] No space left: 'memory.txt'\n"),
     (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), 1, LITTLE),
     (OSError(errno.ENOMEM, "Cannot allocate memory"), 1, LITTLE),
     (ModuleNotFoundError("No", name="yaml"), 2,
@@ -69,7 +73,7 @@ def test_a_fault_of_the_program_is_not_hidden():
 
 def test_a_package_that_is_missing_or_broken_is_told_with_the_remedy(capsys):
     broken = ImportError("two\nlines"), ModuleNotFoundError("x", name="torch"), OSError(12, "none")
-    lines = f"two; {INSTALL}", f"this Python has no torch; {INSTALL}", "too little memory; free"
+    lines = f"two; {INSTALL}", f"this Python has no torch; {INSTALL}", "too little memory; close"
     for error, line, status in zip(broken, lines, (2, 2, 1), strict=True):
         with pytest.raises(SystemExit) as end, importing("p.py"):
             raise error
@@ -86,6 +90,14 @@ def test_a_missing_package_is_told_by_each_program(program, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     line = f"{program}.py: error: this Python has no torch; {INSTALL}\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+def test_a_limit_that_is_too_low_is_told_before_torch_aborts(tmp_path):
+    command = f"ulimit -v 500000; '{sys.executable}' '{HW4P1 / 'run_lm.py'}' -h"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
+    line = "run_lm.py: error: too little memory; close other programs, or raise the limit of "
+    assert (done.returncode, done.stdout) == (1, "") and done.stderr == f"{line}ulimit -v\n"
 
 
 # ---- Signals
