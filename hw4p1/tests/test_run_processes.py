@@ -294,6 +294,16 @@ def test_a_best_checkpoint_that_is_gone_is_not_promised(trained, capsys):
     assert torch.load(best, weights_only=True)["epoch"] == 3
 
 
+def test_where_data_and_tokenizers_go_is_checked_before_texts_are_read(here, capsys):
+    assert make_data.main(["data", "--train", "gone.txt"]) == 2
+    assert "data: is there already" in capsys.readouterr().err
+    assert make_data.main(["new", "--sample", "--val", "gone.txt"]) == 2
+    assert "--sample has stories for --val and --test too" in capsys.readouterr().err
+    for folder in ("small.yaml", "small.yaml/deeper"):
+        assert train_tokenizers.main(["--train", "gone.txt", "-o", folder]) == 2
+        assert "small.yaml is there, and no folder; give another" in capsys.readouterr().err
+
+
 # ---- Reading commands
 
 

@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -214,6 +214,23 @@ class BaseTrainer(ABC):
         """The block in which large products are in `precision`."""
         device_type = torch.device(self.device).type
         return torch.autocast(device_type, self.precision, enabled=self.precision != torch.float32)
+
+    def _sum_over(
+        self, dataloader: DataLoader, measure: Callable[[Batch], dict[str, float]]
+    ) -> tuple[dict[str, float], Batch]:
+        """Sums of what is measured of all batches of held-out data, and the last batch.
+
+        In a training they are part of its progress: it is saved and stopped between them too.
+        """
+        progress = self.progress.setdefault("validation", {}) if self.in_training else {}
+        batches, batch = self._remaining(dataloader, progress)
+        with self._bar(len(dataloader), "evaluation", progress["batches"]) as bar:
+            for batch in batches:
+                if self.in_training:
+                    self._save_if_due()
+                add(progress, {"batches": 1, **measure(batch)})
+                bar.update()
+        return progress, batch
 
     def _bar(self, total: int, title: str, done: int = 0) -> tqdm:
         """A progress bar; where nobody watches, a line a minute."""

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from ..decoding import CachedScorer, SequenceGenerator
 from ..model.sublayers import LONG
-from .base_trainer import BaseTrainer, Batch, add, decoration
+from .base_trainer import BaseTrainer, Batch, decoration
 
 # What generation does unless told otherwise, and what is done differently after each epoch of
 # training.
@@ -110,18 +110,11 @@ class LMTrainer(BaseTrainer):
     def _validate_epoch(self, dataloader: DataLoader) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Metrics of all batches, in float32 and without label smoothing.
 
-        Maps of the last batch. In a training it is saved and stopped between batches too.
+        Maps of the last batch.
         """
         self.model.eval()
-        progress = self.progress.setdefault("validation", {}) if self.in_training else {}
-        batches, batch = self._remaining(dataloader, progress)
-        with self._bar(len(dataloader), "evaluation", progress["batches"]) as bar:
-            for batch in batches:
-                if self.in_training:
-                    self._save_if_due()
-                add(progress, {"batches": 1, **self._measure(batch)})
-                bar.update()
-        return self._metrics(progress, dataloader), self._maps(batch)
+        sums, batch = self._sum_over(dataloader, self._measure)
+        return self._metrics(sums, dataloader), self._maps(batch)
 
     @torch.inference_mode()
     def _measure(self, batch: Batch) -> dict[str, float]:
