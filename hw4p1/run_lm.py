@@ -184,26 +184,21 @@ def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader],
     The trainer is at its beginning or where its run stopped. What can be wrong with the packages
     and the settings is told before any data is read.
     """
-    config = load_config(args.config, args.set)
-    if args.epochs:
-        check_epochs(args)
-        spread_epochs(config, args.epochs)
+    config = configured(args)
     check_packages(config)
     last = checkpoint_path(args.run, "last-epoch")
-    resume = args.resume or config["training"]["resume"]
-    if last.exists() and not resume:
+    resume = last.exists()
+    if resume and not (args.resume or config["training"]["resume"]):
         how = "go on with it with --resume, or name another with --run"
         raise UserError(f"{last}: this run has a model; {how}")
-    resume = resume and last.exists()
     tokenizer = make_tokenizer(config)
     check_settings(config, tokenizer, data_root(args, config), args.device)
     config["model"]["num_classes"] = tokenizer.vocab_size
     if resume:
-        before = read_run(last)
-        found = {"max_len": before["config"]["model"]["max_len"]}  # what the data will tell
-        model = {**config["model"], **found}
-        as_it_was = {**config, "model": model, "trained_on": before["config"]["trained_on"]}
-        check_same_run(as_it_was, before["config"], last)
+        content = read_run(last)
+        before = content["config"]
+        config["model"]["max_len"] = before["model"]["max_len"]  # until the data tells it
+        check_same_run({**config, "trained_on": before["trained_on"]}, before, last)
     note = find_data(args, config)
     if note:
         print(note)
@@ -215,19 +210,40 @@ def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader],
         "tokenizer_sha256": tokenizer.sha256,
     }
     if resume:
-        check_same_run(config, before["config"], last)
+        check_same_run(config, before, last)
+    trainer = new_trainer(args, config, tokenizer, loaders["train"])
+    if resume:
+        load_whole(trainer, content, last)
+        forget_lost_best(trainer)
+    return trainer, loaders, note
+
+
+def configured(args: argparse.Namespace) -> dict:
+    """The configuration that --config, --set and --epochs make."""
+    config = load_config(args.config, args.set)
+    if args.epochs:
+        same = ("training.epochs", "scheduler.warmup.epochs", "scheduler.cosine.T_max")
+        for setting in args.set or []:
+            if setting.startswith(same):
+                why = "both set it; leave one of them out"
+                raise UserError(f"--epochs {args.epochs} --set {setting}: {why}")
+        spread_epochs(config, args.epochs)
+    return config
+
+
+def new_trainer(
+    args: argparse.Namespace, config: dict, tokenizer: H4Tokenizer, train_loader: DataLoader
+) -> LMTrainer:
+    """A trainer with a new model, its optimizer and schedule."""
     torch.manual_seed(args.seed)
     random.seed(args.seed)
     trainer = make_trainer(config, tokenizer, args.run, args.device)
     trainer.optimizer = create_optimizer(trainer.model, config["optimizer"])
     accumulate = config["training"]["gradient_accumulation_steps"]
     trainer.scheduler = create_scheduler(
-        trainer.optimizer, config["scheduler"], loaders["train"], accumulate
+        trainer.optimizer, config["scheduler"], train_loader, accumulate
     )
-    if resume:
-        load_whole(trainer, before, last)
-        forget_lost_best(trainer)
-    return trainer, loaders, note
+    return trainer
 
 
 def forget_lost_best(trainer: LMTrainer) -> None:
@@ -235,15 +251,6 @@ def forget_lost_best(trainer: LMTrainer) -> None:
     if trainer.training_history and not trainer.best_model_path.is_file():
         print(f"note: {trainer.best_model_path}: is gone; the best one from now on is kept there")
         trainer.best_metric = math.inf
-
-
-def check_epochs(args: argparse.Namespace) -> None:
-    """UserError if --epochs and --set both say how long a training is."""
-    same = ("training.epochs", "scheduler.warmup.epochs", "scheduler.cosine.T_max")
-    for setting in args.set or []:
-        if setting.startswith(same):
-            why = "both set it; leave one of them out"
-            raise UserError(f"--epochs {args.epochs} --set {setting}: {why}")
 
 
 def check_packages(config: dict) -> None:

@@ -148,6 +148,13 @@ def test_a_stop_does_not_wait_for_the_texts(lab):
     assert torch.load(trainer.last_model_path, weights_only=True)["epoch"] == 1
 
 
+def test_a_checkpoint_further_than_its_data_is_an_error(lab):
+    trainer, *loaders = start(lab, "run")
+    trainer.progress = {"batches": 4, "random_state": base.random_state()}
+    with pytest.raises(ValueError, match="at batch 4 of an epoch, and there are fewer"):
+        trainer.train(*loaders, 1)
+
+
 # ---- Signals
 
 

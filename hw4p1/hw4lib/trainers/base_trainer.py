@@ -291,7 +291,10 @@ class BaseTrainer(ABC):
         set_random_state(progress["random_state"])
         batches = iter(dataloader)
         for _ in range(progress["batches"]):
-            batch = next(batches)
+            batch = next(batches, None)
+            if batch is None:
+                where = f"batch {progress['batches']} of an epoch"
+                raise UserError(f"the checkpoint is at {where}, and there are fewer; train anew")
         set_random_state(now)
         return batches, batch
 
