@@ -155,6 +155,42 @@ def test_a_checkpoint_further_than_its_data_is_an_error(lab):
         trainer.train(*loaders, 1)
 
 
+@pytest.mark.parametrize("change", [
+    lambda progress: progress["validation"].update(batches="1"),
+    lambda progress: progress["validation"].update(batches=1),
+    lambda progress: progress["validation"].update(random_state={}),
+    lambda progress: progress.update(validation=[]),
+    lambda progress: progress.update(gradients={"norm.weight": 1}),
+    lambda progress: progress.update(gradients=[]),
+])  # fmt: skip
+def test_progress_that_is_none_is_refused(lab, change):
+    trainer, *loaders = start(lab, "run")
+    trainer._measure = hooked(
+        trainer._measure, after(1, lambda: setattr(trainer, "stop_requested", signal.SIGTERM)))
+    with pytest.raises(Stopped):
+        trainer.train(*loaders, 1)
+    content = torch.load(trainer.last_model_path, weights_only=True)
+    content["progress"]["validation"] = {
+        "batches": 0, "random_state": content["progress"]["random_state"],
+    }
+    torch.save(content, trainer.last_model_path)
+    resumed(lab, "run")
+    change(content["progress"])
+    torch.save(content, trainer.last_model_path)
+    with pytest.raises(ValueError, match="not a checkpoint, or a damaged one"):
+        resumed(lab, "run")
+
+
+def test_a_gradient_of_another_shape_is_refused(lab):
+    trainer, *loaders = start(lab, "run")
+    trainer.progress = {
+        "batches": 1, "random_state": base.random_state(),
+        "gradients": {"norm.weight": torch.zeros(3)},
+    }
+    with pytest.raises(ValueError, match=r"gradient is none of norm\.weight"):
+        trainer.train(*loaders, 1)
+
+
 # ---- Signals
 
 

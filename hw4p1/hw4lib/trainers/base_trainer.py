@@ -304,8 +304,11 @@ class BaseTrainer(ABC):
             self.optimizer.zero_grad(set_to_none=True)
         gradients = progress.pop("gradients", {})
         for name, parameter in self.model.named_parameters():
-            if name in gradients:
-                parameter.grad = gradients[name].to(parameter)
+            gradient = gradients.get(name)
+            if gradient is not None and gradient.shape != parameter.shape:
+                raise UserError(f"the checkpoint's gradient is none of {name}; train anew")
+            if gradient is not None:
+                parameter.grad = gradient.to(parameter)
 
     # ---- The folder
 
