@@ -151,7 +151,7 @@ def test_a_stop_does_not_wait_for_the_texts(lab):
 def test_a_checkpoint_further_than_its_data_is_an_error(lab):
     trainer, *loaders = start(lab, "run")
     trainer.progress = {"batches": 4, "random_state": base.random_state()}
-    with pytest.raises(ValueError, match="at batch 4 of an epoch, and there are fewer"):
+    with pytest.raises(ValueError, match="has 4 batches of an epoch that has 3; train anew"):
         trainer.train(*loaders, 1)
 
 

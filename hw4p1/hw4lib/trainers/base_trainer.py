@@ -287,14 +287,14 @@ class BaseTrainer(ABC):
         if "batches" not in progress:
             progress.update(batches=0, random_state=random_state())
             return iter(dataloader), None
+        if progress["batches"] > len(dataloader):
+            what = f"{progress['batches']} batches of an epoch that has {len(dataloader)}"
+            raise UserError(f"the checkpoint has {what}; train anew")
         now, batch = random_state(), None
         set_random_state(progress["random_state"])
         batches = iter(dataloader)
         for _ in range(progress["batches"]):
-            batch = next(batches, None)
-            if batch is None:
-                where = f"batch {progress['batches']} of an epoch"
-                raise UserError(f"the checkpoint is at {where}, and there are fewer; train anew")
+            batch = next(batches)
         set_random_state(now)
         return batches, batch
 
