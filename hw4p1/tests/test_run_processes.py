@@ -1,6 +1,7 @@
 """The command line where things go wrong around it: output, packages, order of its checks."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pty
@@ -33,6 +34,10 @@ WORDS = [
     "red", "old", "big", "fat", "thin", "grey", "poor", "rich", "sad", "wild", "tame", "good",
     "bad", "new", "slow", "fast", "hot", "cold", "wet", "dry",
 ]  # fmt: skip
+STORIES = "<|endoftext|>".join(
+    f"The {word} cat sat on a mat and saw the dog run away from it, and it slept. " * 3
+    for word in WORDS
+)
 LAST = Path("expts/lm/checkpoints/checkpoint-last-epoch-model.pth")
 
 
@@ -131,9 +136,7 @@ def test_what_a_command_makes_is_made_when_nobody_reads_on(trained, command):
 
 
 def test_a_dataset_and_tokenizers_are_made_when_nobody_reads_on(here, monkeypatch):
-    Path("t.txt").write_text("<|endoftext|>".join(
-        f"The {word} cat sat on a mat and saw the dog run away from it, and it slept. " * 3
-        for word in WORDS))  # fmt: skip
+    Path("t.txt").write_text(STORIES)
     with unread():
         assert make_data.main(["made", "--train", "t.txt"]) == 0
     monkeypatch.setattr(train_tokenizers, "BPE_SIZES", (40,))
@@ -146,6 +149,33 @@ def test_a_dataset_and_tokenizers_are_made_when_nobody_reads_on(here, monkeypatc
 def test_generate_ends_with_its_reader(trained):
     with unread():
         assert run_lm.main(["generate"]) == 0
+
+
+# ---- Input that can be read once
+
+
+def piped(content: bytes) -> str:
+    """The path of a pipe that gives this, as the shell's `<(...)` makes one."""
+    reading, writing = os.pipe()
+    with open(writing, "wb") as pipe:
+        pipe.write(content)
+    return f"/dev/fd/{reading}"
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="there is no /dev/fd")
+def test_texts_and_a_configuration_may_be_pipes(here, monkeypatch):
+    text = STORIES.encode()
+    assert make_data.main(["made", "--train", piped(text)]) == 0
+    source, = json.loads(Path("made/source.json").read_text())["sources"]["train"]
+    assert source["sha256"] == hashlib.sha256(text).hexdigest()
+    assert source["books_or_stories"] == len(WORDS)
+    monkeypatch.setattr(train_tokenizers, "BPE_SIZES", (40,))
+    assert train_tokenizers.main(["--train", piped(text), "-o", "tokens"]) == 0
+    source, = json.loads(Path("tokens/trained_on.json").read_text())["files"]
+    assert source["sha256"] == hashlib.sha256(text).hexdigest()
+    config = piped(Path("small.yaml").read_bytes())
+    assert run_lm.main(["train", "--config", config, "--data", "data"]) == 0
+    assert epochs_saved() == 2
 
 
 # ---- Signals
