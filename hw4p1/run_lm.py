@@ -1,5 +1,46 @@
 #!/usr/bin/env python3
-"""Train, evaluate and use the transformer language model.
+"""The command line of the transformer language model."""
+
+import argparse
+import contextlib
+import importlib
+import importlib.util
+import io
+import math
+import os
+import random
+import sys
+import tarfile
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # which `python -P` leaves out
+
+from hw4lib.entry import Parser, guarded, importing
+from hw4lib.errors import UserError
+from hw4lib.files import atomic_write, write_json
+from hw4lib.lock import exclusive
+from hw4lib.output import outlived_output
+from hw4lib.reading import printable
+
+with importing("run_lm.py"):
+    import torch
+    import yaml
+    from hw4lib.config import SHIPPED, complete_config, first_difference, load_config
+    from hw4lib.data import H4Tokenizer, LMDataset
+    from hw4lib.data.length_order import LengthOrder
+    from hw4lib.data.npy_files import RECORD, made_of, make_sample
+    from hw4lib.data.text import transcribed
+    from hw4lib.model import DecoderOnlyTransformer
+    from hw4lib.trainers import LMTrainer
+    from hw4lib.trainers.checkpoint import check_model, read_checkpoint
+    from hw4lib.trainers.lm_trainer import GENERATION
+    from hw4lib.utils import create_optimizer, create_scheduler
+    from torch.utils.data import DataLoader
+
+USAGE = """Train, evaluate and use the transformer language model.
 
     python run_lm.py train                                   # what config.yaml says, into expts/lm/
     python run_lm.py train --run small --epochs 4 --set tokenization.token_type=1k
@@ -12,49 +53,9 @@ Data is a folder with train/, val/ and test/ of .npy transcripts, which make_dat
 text. It is that of --data, else `data.root` of the configuration, else the stories that are
 embedded in this repository.
 """
-
-import argparse
-import contextlib
-import io
-import os
-import random
-import signal
-import sys
-import tarfile
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 HERE = Path(__file__).resolve().parent
-
-try:
-    import torch
-    import yaml
-    from hw4lib.config import SHIPPED, complete_config, first_difference, load_config
-    from hw4lib.data import H4Tokenizer, LMDataset
-    from hw4lib.data.length_order import LengthOrder
-    from hw4lib.data.npy_files import RECORD, made_of, make_sample
-    from hw4lib.data.text import transcribed
-    from hw4lib.entry import guarded
-    from hw4lib.errors import Stopped, UserError
-    from hw4lib.files import atomic_write, write_json
-    from hw4lib.lock import exclusive
-    from hw4lib.model import DecoderOnlyTransformer
-    from hw4lib.reading import printable
-    from hw4lib.trainers import LMTrainer
-    from hw4lib.trainers.checkpoint import check_model, read_checkpoint
-    from hw4lib.trainers.lm_trainer import GENERATION
-    from hw4lib.utils import create_optimizer, create_scheduler
-    from torch.utils.data import DataLoader
-except KeyboardInterrupt:  # Ctrl-C in the seconds that this takes
-    raise SystemExit(130) from None
-except ModuleNotFoundError as missing:
-    raise SystemExit(
-        f"run_lm.py: error: this Python has no {missing.name}; pip install -r requirements-dev.txt"
-    ) from None
-
 PARTITIONS = ("train", "val", "test")
+LONGEST_NAME = 255 - len("..lock")  # bytes: of a run, whose lock is the file .NAME.lock
 SAMPLE_NOTE = (
     "note: on the embedded sample, as there is no other data: its text is from a small grammar, "
     "and easy"
@@ -65,24 +66,39 @@ SAMPLE_NOTE = (
 
 
 def find_data(args: argparse.Namespace, config: dict) -> str:
-    """Set `data.root` to where the data is.
+    """Set `data.root` to where the data is; the embedded stories are put there first.
 
     Returns what is to be said of it, which is mostly nothing.
     """
-    data = config["data"]
-    default = load_config()["data"]["root"]
-    data["root"] = str(args.data or locate(data["root"]))
-    if Path(data["root"]).is_dir():
+    root = data_root(args, config)
+    config["data"]["root"] = str(root)
+    if root != HERE / "build" / "sample":
         return ""
-    if args.data or data["root"] != str(locate(default)):
-        why = "no such folder of data; correct it, or make it with make_data.py"
-        raise UserError(f"{data['root']}: {why}")
-    root = HERE / "build" / "sample"
     if not root.exists():
         root.parent.mkdir(exist_ok=True)
         make_sample(root)
-    data["root"] = str(root)
     return SAMPLE_NOTE
+
+
+def data_root(args: argparse.Namespace, config: dict) -> Path:
+    """The folder of the data; that of the embedded stories may have to be made."""
+    default = load_config()["data"]["root"]
+    root = Path(args.data or locate(config["data"]["root"]))
+    if root.is_dir():
+        return root
+    if args.data or root != locate(default):
+        why = "no such folder of data; correct it, or make it with make_data.py"
+        raise UserError(f"{root}: {why}")
+    return HERE / "build" / "sample"
+
+
+def check_folders(data: dict) -> None:
+    """UserError for the first partition that is not there."""
+    for name in PARTITIONS:
+        folder = Path(data["root"]) / data[f"{name}_partition"]
+        if not folder.is_dir():
+            why = "no such folder; correct data.root or --data, or make it with make_data.py"
+            raise UserError(f"{folder}: {why}")
 
 
 def locate(path: str) -> Path:
@@ -150,13 +166,15 @@ def train(args: argparse.Namespace) -> None:
     """Train a model, or go on with it."""
     with exclusive(Path("expts") / args.run, "name another with --run"):
         trainer, loaders, note = prepare(args)
-        with stopping_on_signals(trainer):  # from the moment at which a person sees that it begins
+        with trainer.stopping_on_signals():  # from the moment when a person sees that it begins
             print_plan(trainer, loaders)
             epochs = trainer.config["training"]["epochs"] - trainer.current_epoch
             trainer.train(loaders["train"], loaders["val"], epochs)
         trainer.cleanup()
-    best = f"{trainer.best_metric:.4f} nats per character on val"
-    print(f"best: {best}, in {trainer.best_model_path}")
+    best = trainer.best_model_path
+    if not best.is_file():
+        raise UserError(f"{best}: is gone; put it back, or train on with more --epochs")
+    print(f"best: {trainer.best_metric:.4f} nats per character on val, in {best}")
     if note:
         print(note)
 
@@ -164,8 +182,45 @@ def train(args: argparse.Namespace) -> None:
 def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader], str]:
     """All that `train` needs: a trainer, loaders, and a note on the data.
 
-    The trainer is at its beginning or where its run stopped.
+    The trainer is at its beginning or where its run stopped. What can be wrong with the packages
+    and the settings is told before any data is read.
     """
+    config = configured(args)
+    check_packages(config)
+    last = checkpoint_path(args.run, "last-epoch")
+    resume = last.exists()
+    if resume and not (args.resume or config["training"]["resume"]):
+        how = "go on with it with --resume, or name another with --run"
+        raise UserError(f"{last}: this run has a model; {how}")
+    tokenizer = make_tokenizer(config)
+    check_settings(config, tokenizer, data_root(args, config), args.device)
+    config["model"]["num_classes"] = tokenizer.vocab_size
+    if resume:
+        content = read_run(last)
+        before = content["config"]
+        config["model"]["max_len"] = before["model"]["max_len"]  # until the data tells it
+        check_same_run({**config, "trained_on": before["trained_on"]}, before, last)
+    note = find_data(args, config)
+    if note:
+        print(note)
+    check_folders(config["data"])
+    loaders = {name: make_loader(config, tokenizer, name, args.device) for name in PARTITIONS}
+    config["model"]["max_len"] = max(loader.dataset.text_max_len for loader in loaders.values())
+    config["trained_on"] = {
+        **describe_data(loaders["train"]), "val_sha256": describe_data(loaders["val"])["sha256"],
+        "tokenizer_sha256": tokenizer.sha256,
+    }
+    if resume:
+        check_same_run(config, before, last)
+    trainer = new_trainer(args, config, tokenizer, loaders["train"])
+    if resume:
+        load_whole(trainer, content, last)
+        forget_lost_best(trainer)
+    return trainer, loaders, note
+
+
+def configured(args: argparse.Namespace) -> dict:
+    """The configuration that --config, --set and --epochs make."""
     config = load_config(args.config, args.set)
     if args.epochs:
         same = ("training.epochs", "scheduler.warmup.epochs", "scheduler.cosine.T_max")
@@ -174,36 +229,71 @@ def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader],
                 why = "both set it; leave one of them out"
                 raise UserError(f"--epochs {args.epochs} --set {setting}: {why}")
         spread_epochs(config, args.epochs)
-    last = checkpoint_path(args.run, "last-epoch")
-    resume = args.resume or config["training"]["resume"]
-    if last.exists() and not resume:
-        how = "go on with it with --resume, or name another with --run"
-        raise UserError(f"{last}: this run has a model; {how}")
+    return config
+
+
+def new_trainer(
+    args: argparse.Namespace, config: dict, tokenizer: H4Tokenizer, train_loader: DataLoader
+) -> LMTrainer:
+    """A trainer with a new model, its optimizer and schedule."""
     torch.manual_seed(args.seed)
     random.seed(args.seed)
-    note = find_data(args, config)
-    if note:
-        print(note)
-    tokenizer = make_tokenizer(config)
-    loaders = {name: make_loader(config, tokenizer, name, args.device) for name in PARTITIONS}
-    config["model"]["max_len"] = max(loader.dataset.text_max_len for loader in loaders.values())
-    config["model"]["num_classes"] = tokenizer.vocab_size
-    config["trained_on"] = {
-        **describe_data(loaders["train"]), "val_sha256": describe_data(loaders["val"])["sha256"],
-        "tokenizer_sha256": tokenizer.sha256,
-    }
-    before = read_run(last) if resume and last.exists() else None
-    if before:
-        check_same_run(config, before["config"], last)
     trainer = make_trainer(config, tokenizer, args.run, args.device)
     trainer.optimizer = create_optimizer(trainer.model, config["optimizer"])
     accumulate = config["training"]["gradient_accumulation_steps"]
     trainer.scheduler = create_scheduler(
-        trainer.optimizer, config["scheduler"], loaders["train"], accumulate
+        trainer.optimizer, config["scheduler"], train_loader, accumulate
     )
-    if before:
-        load_whole(trainer, before, last)
-    return trainer, loaders, note
+    return trainer
+
+
+def forget_lost_best(trainer: LMTrainer) -> None:
+    """Where the best checkpoint of a run is gone, let that of the epochs to come be kept."""
+    if trainer.training_history and not trainer.best_model_path.is_file():
+        print(f"note: {trainer.best_model_path}: is gone; the best one from now on is kept there")
+        trainer.best_metric = math.inf
+
+
+def check_packages(config: dict) -> None:
+    """Raise ImportError for a package that a training needs; a note for each that it can miss."""
+    importlib.import_module("torchinfo")  # for model_arch.txt
+    note_missing("matplotlib", "pictures of attention")
+    if config["training"]["use_wandb"]:
+        note_missing("wandb", "metrics at wandb")
+
+
+def note_missing(package: str, what: str) -> None:
+    """Say what there will not be, if a package is missing."""
+    if importlib.util.find_spec(package) is None:
+        print(f"note: no {what}, as this Python has no {package}; pip install {package}")
+
+
+def check_settings(config: dict, tokenizer: H4Tokenizer, root: Path, device: str) -> None:
+    """UserError for what model, optimizer or schedule refuse, tried on a model without numbers."""
+    data = config["data"]
+    files = sum(1 for _ in (root / data["train_partition"]).glob("*.npy"))
+    batches = math.ceil(files / data["batch_size"])
+    sizes = {**config["model"], "max_len": 1, "num_classes": tokenizer.vocab_size}
+    with torch.device("meta"), contextlib.redirect_stdout(io.StringIO()):
+        model = DecoderOnlyTransformer(**sizes)
+        optimizer = create_optimizer(model, config["optimizer"])
+        accumulate = config["training"]["gradient_accumulation_steps"]
+        create_scheduler(optimizer, config["scheduler"], range(batches or 10**6), accumulate)
+    parameters = sum(p.numel() for p in model.parameters())
+    needed = 4 * 4 * parameters / 2**30  # weights, gradient and two moments in float32
+    if device == "cpu" and needed > memory():
+        raise UserError(
+            f"{parameters:,} parameters take {needed:,.0f} GB in training, and there are "
+            f"{memory():.0f}; make model.d_model, model.d_ff or model.num_layers smaller"
+        )
+
+
+def memory() -> float:
+    """Gigabytes of this machine's memory; infinite where that is not told."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return math.inf
 
 
 def spread_epochs(config: dict, epochs: int) -> None:
@@ -277,37 +367,11 @@ def print_plan(trainer: LMTrainer, loaders: dict[str, DataLoader]) -> None:
         print(f"going on after {trainer.current_epoch} epochs and {done} batches")
 
 
-@contextlib.contextmanager
-def stopping_on_signals(trainer: LMTrainer) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask the trainer to save and stop after this batch.
-
-    A second one stops at once.
-    """
-    # All known before `ask` is called.
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    trainer.stop_requested = False  # as it may be from the time before, in a notebook
-
-    def ask(number: int, frame) -> None:
-        trainer.stop_requested = number
-        for n in before:
-            signal.signal(n, before[n])
-
-    for n in before:
-        signal.signal(n, ask)
-    try:
-        yield
-    except Stopped:
-        raise Stopped(trainer.stop_requested) from None
-    finally:
-        for n in before:
-            signal.signal(n, before[n])
-
-
 # ---- evaluate, generate, handin
 
 
 def load_best(args: argparse.Namespace) -> LMTrainer:
-    """A trainer with the best model of a run and all that it was made with."""
+    """A trainer with the best model of a run and all that it was made with; it writes nothing."""
     path = checkpoint_path(args.run, "best-metric")
     content = read_run(path)
     config = content["config"]
@@ -325,7 +389,8 @@ def load_best(args: argparse.Namespace) -> LMTrainer:
         raise UserError(f"{path}: {why}")
     if content["model_state_dict"]:  # else it is told below that there is nothing to load
         check_model(content["model_state_dict"], config["model"], str(path))
-    trainer = make_trainer(config, tokenizer, args.run, args.device)
+    model = DecoderOnlyTransformer(**config["model"])
+    trainer = LMTrainer(model, tokenizer, config, args.run, None, args.device)
     load_whole(trainer, content, path)
     return trainer
 
@@ -363,14 +428,22 @@ def load_test(args: argparse.Namespace, trainer: LMTrainer) -> tuple[DataLoader,
 
 def evaluate(args: argparse.Namespace) -> None:
     """Metrics of the best model on the test split, and text generated in three ways."""
+    out = args.out or Path("evaluated") / args.run
+    if Path("expts").resolve() in (out.resolve(), *out.resolve().parents):
+        raise UserError(f"--out {out}: that is where runs are; choose another folder")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is there, and no folder; choose another")
+    note_missing("matplotlib", "picture of attention")
     trainer = load_best(args)
     loader, record = load_test(args, trainer)
-    metrics, results = trainer.evaluate(loader)
-    path = trainer.expt_root / "test_metrics.json"
-    write_json(path, {**metrics, **record})
-    for name, texts in results.items():
+    out.mkdir(parents=True, exist_ok=True)
+    trainer.attn_dir = trainer.text_dir = out
+    metrics, maps = trainer._validate_epoch(loader)
+    write_json(out / "test_metrics.json", {**metrics, **record})  # before the minutes of the texts
+    trainer.show_evaluation(metrics, maps)
+    for name, texts in trainer.generate_all(loader).items():
         print(printable(f"{name}: {texts[0]['prompt']} ... {texts[0]['generated']}"))
-    print(f"numbers in {path}, texts in {trainer.text_dir}")
+    print(f"numbers in {out / 'test_metrics.json'}, texts beside it")
 
 
 def generate(args: argparse.Namespace) -> None:
@@ -378,14 +451,16 @@ def generate(args: argparse.Namespace) -> None:
     if args.method != "sample" and args.samples != 1:
         why = f"--method {args.method} gives the same text each time; use sample"
         raise UserError(f"--samples {args.samples}: {why}")
-    if not 0 < args.top_p <= 1:
-        raise UserError(f"--top-p {args.top_p}: give more than 0 and at most 1, which is no limit")
     trainer = load_best(args)
     tokenizer = trainer.tokenizer
+    longest = max(map(len, tokenizer.tokenizer.get_vocab()))  # characters of a token
+    if len(args.prompt) > longest * trainer.model.max_len:
+        size, most = len(args.prompt), trainer.model.max_len
+        raise UserError(f"--prompt: {size:,} characters, and the model takes {most} tokens; cut it")
     prompt = tokenizer.encode(transcribed(args.prompt))
     if not {tokenizer.pad_id, tokenizer.sos_id, tokenizer.eos_id}.isdisjoint(prompt):
         raise UserError("--prompt: it spells a special token, such as [EOS]; take it out")
-    prompts = torch.tensor([[tokenizer.sos_id, *prompt]] * args.samples)
+    prompts = torch.tensor([[tokenizer.sos_id, *prompt]]).expand(args.samples, -1)
     settings = {
         **GENERATION, "temperature": args.temperature, "repeat_penalty": args.repeat_penalty,
         "seed": args.seed,
@@ -404,10 +479,11 @@ def generate(args: argparse.Namespace) -> None:
 
 def handin(args: argparse.Namespace) -> None:
     """Evaluate the best model and pack what is handed in."""
-    if not args.out.parent.is_dir():
-        why = f"there is no folder {args.out.parent}; make it, or choose another"
-        raise UserError(f"--out {args.out}: {why}")
+    check_out(args.out)
+    architecture = Path("expts") / args.run / "model_arch.txt"
     trainer = load_best(args)
+    if not architecture.is_file():
+        raise UserError(f"{architecture}: it is handed in, and not there; train anew")
     loader, record = load_test(args, trainer)
     metrics, _ = trainer._validate_epoch(loader)
     texts = trainer.generate(loader, trainer._get_evaluation_generation_configs()["greedy"])
@@ -415,7 +491,7 @@ def handin(args: argparse.Namespace) -> None:
         write_json(Path(folder) / "test_metrics.json", {**metrics, **record})
         write_json(Path(folder) / "test_generated_results.json", texts)
         shown = {path.name: path for path in Path(folder).iterdir()}
-        shown["model_arch.txt"] = trainer.expt_root / "model_arch.txt"
+        shown["model_arch.txt"] = architecture
         shown["mytorch"] = HERE / "mytorch"
         packed = pack("handin", shown)
     atomic_write(args.out, lambda file: file.write(packed))
@@ -424,6 +500,15 @@ def handin(args: argparse.Namespace) -> None:
     print(f"{args.out}: {measured}, {len(texts)} generated texts, mytorch/")
     if perplexity > 3.5:
         print("note: the course asks for 3.5 or less")
+
+
+def check_out(out: Path) -> None:
+    """UserError if a tar cannot be written there, or would replace something else."""
+    if not out.parent.is_dir():
+        why = f"there is no folder {out.parent}; make it, or choose another"
+        raise UserError(f"--out {out}: {why}")
+    if out.is_dir() or (out.exists() and not tarfile.is_tarfile(out)):
+        raise UserError(f"--out {out}: is there, and no handin.tar; choose another")
 
 
 def pack(top: str, paths: dict[str, Path]) -> bytes:
@@ -447,84 +532,106 @@ def pack(top: str, paths: dict[str, Path]) -> bytes:
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        "run_lm.py", description=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(run) -> Callable:
+    def command(run: Callable, what: str, data: str = "") -> Callable:
         """A command, with the flags of all commands; returns the function that adds others."""
-        doc = run.__doc__
-        command_parser = commands.add_parser(run.__name__, help=doc, description=doc)
+        command_parser = commands.add_parser(run.__name__, help=what, description=what)
         command_parser.set_defaults(command=run)
         add = command_parser.add_argument
         what = "its files are in expts/NAME (default: lm)"
         add("--run", type=run_name, default="lm", metavar="NAME", help=what)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        what = "(default here: %(default)s)"
+        what = "where it computes (default here: %(default)s)"
         add("--device", choices=("cpu", "cuda"), default=device, help=what)
-        if run is not generate:
-            add("--data", metavar="DIR", help="the folder with train/, val/ and test/")
+        if data:
+            what = f"the folder with train/, val/ and test/ (default: {data})"
+            add("--data", metavar="DIR", help=what)
         return add
 
-    add = command(train)
-    what = "(default: config.yaml beside this file)"
+    add_train_flags(command(
+        train, "Train a model, or go on with it.",
+        "data.root of the configuration; the embedded stories where that is not there",
+    ))
+    of_training = "that of the training"
+    add = command(evaluate, "Metrics of the best model on the test split, and texts.", of_training)
+    what = "where numbers, texts and a picture go (default: evaluated/NAME)"
+    add("--out", type=Path, metavar="DIR", help=what)
+    add_generate_flags(command(generate, "Continue a prompt."))
+    add = command(handin, "Evaluate the best model and pack what is handed in.", of_training)
+    what = "what is handed in (default: %(default)s)"
+    add("--out", type=Path, metavar="FILE", default=Path("handin.tar"), help=what)
+    return parser.parse_args(argv)
+
+
+def add_train_flags(add: Callable) -> None:
+    what = "the configuration (default: config.yaml beside this file)"
     add("--config", default=SHIPPED, metavar="FILE", help=what)
-    what = "replace one, as in model.num_layers=6"
+    what = "replace one, as in model.num_layers=6 (default: none is replaced)"
     add("--set", metavar="KEY=VALUE", action="append", help=what)
-    what = "epochs, with a cosine to match: 1/4 warm-up"
+    what = "epochs, 1/4 of them warm-up, then a cosine (default: training.epochs, no change)"
     add("--epochs", type=positive, metavar="N", help=what)
-    what = "go on with a run, exactly as if it had never been stopped"
+    what = "go on with a run as if it had never been stopped (default: training.resume)"
     add("--resume", action="store_true", help=what)
     what = "of the random numbers of training (default: %(default)s)"
     add("--seed", type=seed, default=0, help=what)
 
-    command(evaluate)
 
-    add = command(generate)
+def add_generate_flags(add: Callable) -> None:
     what = "the beginning, A to Z and ' (default: none)"
     add("--prompt", metavar="TEXT", default="", help=what)
     methods = ("greedy", "beam", "sample")
-    add("--method", choices=methods, default="greedy", help="(default: greedy)")
+    add("--method", choices=methods, default="greedy", help="(default: %(default)s)")
     what = "below 1 the probable is more probable (default: %(default)s)"
-    add("--temperature", type=float, default=1.0, help=what)
+    add("--temperature", type=above_zero, default=1.0, help=what)
     what = "above 1 less repetition; not for sample (default: %(default)s)"
-    add("--repeat-penalty", type=float, default=1.0, help=what)
+    add("--repeat-penalty", type=above_zero, default=1.0, help=what)
     what = "for beam (default: %(default)s)"
     add("--beam-width", type=positive, default=10, help=what)
     what = "for sample: draw from the k best, 0 for all (default: %(default)s)"
-    add("--top-k", type=int, default=0, help=what)
+    add("--top-k", type=zero_or_more, default=0, help=what)
     what = "for sample: draw from the best that sum to this (default: %(default)s)"
-    add("--top-p", type=float, default=1.0, help=what)
+    add("--top-p", type=share, default=1.0, help=what)
     what = "for sample: how many texts (default: %(default)s)"
     add("--samples", type=positive, default=1, help=what)
     what = "of what is drawn (default: %(default)s)"
     add("--seed", type=seed, default=0, help=what)
 
-    add = command(handin)
-    what = "(default: %(default)s)"
-    add("--out", type=Path, metavar="FILE", default=Path("handin.tar"), help=what)
-    return parser.parse_args(argv)
-
 
 def run_name(text: str) -> str:
-    if text in ("", ".", "..") or not set(text).isdisjoint("/\\\0"):
-        raise argparse.ArgumentTypeError("give a name without slashes: it is a folder in expts/")
+    if text.startswith(".") or text == "" or not set(text).isdisjoint("/\\\0"):
+        why = "give a name without slashes or a dot before it: it is a folder in expts/"
+        raise argparse.ArgumentTypeError(why)
+    size = len(os.fsencode(text))
+    if size > LONGEST_NAME:
+        why = f"it has {size} bytes, and with .NAME.lock beside it a run's name has room for"
+        raise argparse.ArgumentTypeError(f"{why} {LONGEST_NAME}; give a shorter one")
     return text
 
 
-def positive(text: str) -> int:
-    number = int(text)
-    if not 1 <= number < 2**31:
-        raise argparse.ArgumentTypeError("give at least 1 and less than 2^31")
-    return number
+def flag_type(read: Callable, fits: Callable, hint: str) -> Callable:
+    """The type of a flag: a number that `read` makes of the text, and that `fits`."""
+
+    def parse(text: str):
+        try:
+            number = read(text)
+        except ValueError:
+            number = None
+        if number is None or not fits(number):
+            raise argparse.ArgumentTypeError(f"it is {text:.40}; give {hint}")
+        return number
+
+    return parse
 
 
-def seed(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 2**63:
-        raise argparse.ArgumentTypeError("give 0 to 2^63 - 1")
-    return number
+positive = flag_type(int, lambda n: 1 <= n <= 10**6, "a whole number from 1 to 1,000,000")
+zero_or_more = flag_type(int, lambda n: n >= 0, "a whole number, at least 0")
+seed = flag_type(int, lambda n: 0 <= n < 2**63, "a whole number from 0 to 2^63 - 1")
+above_zero = flag_type(float, lambda x: 0 < x < math.inf, "a number above 0")
+share = flag_type(float, lambda x: 0 < x <= 1, "more than 0 and at most 1, which is no limit")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -537,9 +644,12 @@ def main(argv: list[str] | None = None) -> int:
         args = parse_args(argv)
         if args.device == "cuda" and not torch.cuda.is_available():
             raise UserError("--device cuda: PyTorch finds no GPU here; use cpu")
-        args.command(args)
+        # What generate prints is all that it makes, so it ends when nobody reads that any more.
+        lasting = contextlib.nullcontext() if args.command is generate else outlived_output()
+        with lasting:
+            args.command(args)
 
-    smaller = "make data.batch_size, model.d_model or model.num_layers smaller"
+    smaller = "make data.batch_size, --beam-width, model.d_model or model.num_layers smaller"
     return guarded("run_lm.py", run, argv, smaller)
 
 

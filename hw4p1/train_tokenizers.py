@@ -1,5 +1,27 @@
 #!/usr/bin/env python3
-"""Make the four tokenizers of H4Tokenizer, from the texts that a model may be trained on.
+"""The four tokenizers of H4Tokenizer, made from the texts that a model may be trained on."""
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # which `python -P` leaves out
+
+from hw4lib.entry import Parser, guarded, importing
+from hw4lib.errors import UserError
+from hw4lib.files import atomic_write, write_json
+from hw4lib.output import outlived_output
+
+with importing("train_tokenizers.py"):
+    import tokenizers
+    from hw4lib.data.npy_files import read_sources
+    from hw4lib.data.text import pieces
+    from hw4lib.data.tokenizer import SPECIAL_TOKENS
+    from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
+    from tqdm import tqdm
+
+USAGE = """Make the four tokenizers of H4Tokenizer, from the texts that a model may be trained on.
 
     python train_tokenizers.py --train BOOKS/train STORIES/tinystories.train.txt [-o FOLDER]
 
@@ -8,21 +30,6 @@ text. The same text gives the same files. The characters need no training: their
 the course's file, about that of their frequency in English. The others are byte-pair encodings
 (Sennrich et al. 2016), trained on the pieces that make_data.py makes of the texts.
 """
-
-import argparse
-import hashlib
-import sys
-from pathlib import Path
-
-import tokenizers
-from hw4lib.data.npy_files import read_sources
-from hw4lib.data.text import pieces
-from hw4lib.data.tokenizer import SPECIAL_TOKENS
-from hw4lib.entry import guarded
-from hw4lib.errors import UserError
-from hw4lib.files import atomic_write, write_json
-from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
-from tqdm import tqdm
 
 FOLDER = Path(__file__).resolve().parent / "hw4lib" / "data" / "tokenizer_jsons"
 CHARACTERS = " ETAONIHSRDLUMCWFGYPBVK\n'XJQZ"
@@ -68,6 +75,9 @@ def save(tokenizer: Tokenizer, path: Path) -> None:
 
 def train(paths: list[Path], folder: Path) -> None:
     """Make all four tokenizers and the record."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():  # told before the work
+        raise UserError(f"-o {folder}: {there} is there, and no folder; give another")
     units, files = read_sources(paths)
     texts = [
         piece for _, text in tqdm(units, desc="reading", disable=None) for piece in pieces(text)
@@ -94,13 +104,14 @@ def digest(texts: list[str]) -> str:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(
+        "train_tokenizers.py", description=USAGE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    what = "as for make_data.py"
+    what = "texts, as for make_data.py (no default)"
     add("--train", metavar="PATH", type=Path, nargs="+", required=True, help=what)
-    what = "default: hw4lib/data/tokenizer_jsons"
+    what = "where they go (default: hw4lib/data/tokenizer_jsons beside this file)"
     add("-o", metavar="FOLDER", type=Path, default=FOLDER, help=what)
     return parser.parse_args(argv)
 
@@ -108,7 +119,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     def run() -> None:
         args = parse(argv)
-        train(args.train, args.o)
+        with outlived_output():
+            train(args.train, args.o)
 
     return guarded("train_tokenizers.py", run, argv)
 

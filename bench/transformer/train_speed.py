@@ -73,7 +73,7 @@ def ours(config: dict, loader: DataLoader, tokenizer) -> tuple[Step, str]:
     trainer.model.train()
 
     def step(shifted, golden, lengths):
-        trainer._backward(shifted, golden, lengths, 1)
+        trainer._backward((shifted, golden, lengths), 1)
         trainer._update()
 
     return step, str(trainer.precision).removeprefix("torch.")

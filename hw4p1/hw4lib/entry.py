@@ -1,12 +1,56 @@
 """The entry of every program: what comes out at the end of one, whatever happens in it."""
 
+import argparse
+import contextlib
+import errno
 import io
-import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from .errors import Stopped, UserError
+from .errors import Interrupted, Stopped, UserError
+from .output import give_up_output, mend_streams
+from .signals import handled, interrupt
+
+REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements-dev.txt"
+LITTLE_MEMORY = (  # in messages of torch and the system
+    "memory", "bad_alloc", "bad allocation", "ALLOC_FAILED", "could not create a primitive",
+    "failed to map segment",
+)  # fmt: skip
+LEAST_MEMORY = 10**9  # bytes of addresses; with fewer PyTorch may abort where nobody can catch it
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, as all others of a program."""
+
+    def error(self, message: str):
+        raise UserError(f"{message}; {self.prog} -h tells what there is")
+
+
+@contextlib.contextmanager
+def importing(program: str) -> Iterator[None]:
+    """Let a package that is missing or broken be told in one line, with status 2."""
+    mend_streams()
+    try:
+        check_limit()
+        yield
+    except KeyboardInterrupt:  # Ctrl-C in the seconds that this takes
+        raise SystemExit(128 + signal.SIGINT) from None
+    except (ImportError, OSError, MemoryError) as error:  # OSError: of a library in C
+        what, status = account(error, "close other programs, or raise the limit of ulimit -v")
+        raise SystemExit(fail(program, what, status)) from None
+
+
+def check_limit() -> None:
+    """Raise MemoryError if this process may not have the memory that it needs at least."""
+    with contextlib.suppress(ImportError):  # Windows has no such limits
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
+            raise MemoryError
 
 
 def guarded(
@@ -15,32 +59,34 @@ def guarded(
 ) -> int:
     """Carry out an action; returns the exit status, 0 if all went well.
 
-    2 for what the user can mend, 1 for a failing machine, 130 and 143 for signals: each of these
-    with one line on standard error. `argv` is what the program was called with, and `smaller` what
-    helps where memory is too little.
+    2 for what the user can mend, 1 for a failing machine, 129, 130 and 143 for signals: each of
+    these with one line on standard error. `argv` is what the program was called with, and `smaller`
+    what helps where memory is too little. A fault of the program itself is raised.
     """
     mend_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not one of a notebook
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
-        carry_out(action)
+        with handled(interrupt):
+            carry_out(action)
         return 0
-    except (UserError, FileNotFoundError) as error:
-        return fail(program, f"error: {error}", 2)
     except Stopped as stopped:
         given = sys.argv[1:] if argv is None else argv
         again = shlex.join([program, *(arg for arg in given if arg != "--resume"), "--resume"])
-        print(f"\n{program}: stopped and saved; go on with: {again}", file=sys.stderr)
+        tell(f"\n{program}: stopped and saved; go on with: {again}")
         return 128 + stopped.args[0]
-    except KeyboardInterrupt:
-        print(f"\n{program}: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupted:
+        tell(f"\n{program}: interrupted")
+        number = interrupted.args[0] if isinstance(interrupted, Interrupted) else signal.SIGINT
+        return 128 + number
     except BrokenPipeError:  # such as in `run_lm.py generate | head -1`
         return 0
-    except OSError as error:  # a full disk, say
-        return fail(program, f"error: {error}", 1)
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
+    except Exception as error:
+        what, status = account(error, smaller)
+        if status is None:
             raise
-        return fail(program, f"error: too little memory; {smaller}", 1)
+        return fail(program, what, status)
     finally:
         give_up_output()
 
@@ -55,26 +101,41 @@ def carry_out(action: Callable[[], None]) -> None:
     sys.stdout.flush()  # now, as Python's end would print a failure in its own way
 
 
+def account(error: Exception, smaller: str) -> tuple[str, int | None]:
+    """What to tell of an error, and the exit status: None for a fault of the program."""
+    install = shlex.join(["pip", "install", "-r", str(REQUIREMENTS)])
+    if isinstance(error, UserError | FileNotFoundError):
+        return str(error), 2
+    if lacks_memory(error):
+        return f"too little memory; {smaller}", 1
+    if isinstance(error, ModuleNotFoundError):
+        return f"this Python has no {error.name}; {install}", 2
+    if isinstance(error, ImportError):  # NumPy's is a page long
+        first, *_ = str(error).strip().splitlines() or ["an import failed"]
+        return f"{first}; {install}", 2
+    if isinstance(error, UnicodeEncodeError):  # of a path
+        why = f"cannot be written in this system's encoding, {error.encoding}"
+        return f"{error.object!r:.200} {why}; set PYTHONUTF8=1", 2
+    return str(error), 1 if isinstance(error, OSError) else None
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error says that memory is too little, in Python's way or one of torch's."""
+    if isinstance(error, OSError) and error.errno is not None:  # its text may be a file's name
+        return error.errno == errno.ENOMEM
+    if isinstance(error, RuntimeError | ImportError | OSError):
+        return any(words in str(error) for words in LITTLE_MEMORY)
+    return isinstance(error, MemoryError)
+
+
 def fail(program: str, what: str, status: int) -> int:
     """Print one line on standard error; returns the exit status."""
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in what)
-    print(f"{program}: {line}", file=sys.stderr)
+    tell(f"{program}: error: {line}")
     return status
 
 
-def mend_streams() -> None:
-    """Let printing never fail for a stream that is closed, or that cannot encode a letter."""
-    for name, way in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # for all the run, as in `<&-`, `>&-`, `2>&-`
-            setattr(sys, name, open(os.devnull, way))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not one of a notebook
-            stream.reconfigure(errors="backslashreplace")
-
-
-def give_up_output() -> None:
-    """Let what cannot be written go nowhere, as Python's end would fail on it once more."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def tell(line: str) -> None:
+    """Print a line on standard error, if anybody is there to read it."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr)

@@ -11,3 +11,7 @@ class TooShort(UserError, RuntimeError):
 
 class Stopped(Exception):
     """A training that was asked to stop, by a signal of that number, with its state saved."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal of that number, Ctrl-C or another that ends a program."""

@@ -2,14 +2,22 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis
 import make_data
 import numpy as np
 import pytest
 import torch
-from hw4lib.data import H4Tokenizer
+import yaml
+from hw4lib.config import load_config
+from hw4lib.data import H4Tokenizer, LMDataset
+from hw4lib.model import DecoderOnlyTransformer
+from hw4lib.trainers import LMTrainer
 from tests.other_device import other_device
+from tests.tiny import TEXTS
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
 
 # The same examples in each run, and no failure because a machine is busy.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
@@ -100,3 +108,48 @@ def second_device(request):
         yield torch.device("cuda")
     else:
         pytest.skip("PyTorch finds no GPU here")
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch, tokenizers):
+    """What the tests need, in a folder of their own: `lab.loader(...)`, `lab.trainer(...)`."""
+    monkeypatch.chdir(tmp_path)
+    for partition in ("train", "val"):
+        (tmp_path / "data" / partition).mkdir(parents=True)
+        for i, text in enumerate(TEXTS):
+            np.save(tmp_path / "data" / partition / f"{i}.npy", np.array(text))
+
+    def loader(batch_size=3, token_type="char", partition="train", shuffle=False):
+        dataset = LMDataset(
+            partition, {"root": str(tmp_path / "data"), "subset": 1.0}, tokenizers[token_type]
+        )
+        return DataLoader(dataset, batch_size, shuffle, collate_fn=dataset.collate_fn)
+
+    def trainer(
+        run="run", token_type="char", dtype=torch.float64, optimizer=True, model=None, plots=False,
+        device="cpu",
+        **training,
+    ):
+        config = load_config()
+        config["data"]["batch_size"] = 3
+        config["training"].update(training)
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+        torch.manual_seed(1)
+        options = model or {}
+        size = {
+            "num_layers": 2, "d_model": 8, "num_heads": 2, "d_ff": 16, "dropout": 0.0,
+            "max_len": 60,
+        }
+        net = DecoderOnlyTransformer(
+            **{**size, **options}, num_classes=tokenizers[token_type].vocab_size
+        ).to(dtype)
+        made = LMTrainer(net, tokenizers[token_type], config, run, tmp_path / "config.yaml", device)
+        made.precision = torch.float32  # no autocast, so that results can be compared
+        if not plots:  # which take most of the time
+            made._save_attention_plot = lambda weights, epoch, attn_type: None
+        if optimizer:
+            made.optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+            made.scheduler = LambdaLR(made.optimizer, lambda step: 1 / (1 + step))
+        return made
+
+    return SimpleNamespace(loader=loader, trainer=trainer, path=tmp_path)

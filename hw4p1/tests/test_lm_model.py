@@ -13,6 +13,7 @@ from hw4lib.model import (
     PositionalEncoding,
     SelfAttentionDecoderLayer,
     SelfAttentionLayer,
+    sublayers,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -144,6 +145,27 @@ def test_self_attention_is_its_plain_loops():
         expected, expected_weights = loop_attention(x[b], layer, lambda i, j, n=n: j <= i and j < n)
         assert_close(out[b], expected, **EXACT)
         assert_close(weights[b], expected_weights, **EXACT)
+
+
+def test_attention_of_a_long_sequence_has_no_matrix_of_its_length(monkeypatch):
+    """What autograd keeps of it is proportional to its length."""
+    T, sizes, results = sublayers.LONG, [], []
+    torch.manual_seed(0)
+    drawn = torch.randn(3, 2, T, 4, dtype=torch.float64)
+    for long in (T, T + 1):
+        monkeypatch.setattr(sublayers, "LONG", long)
+        q, k, v = (tensor.requires_grad_() for tensor in drawn.clone().unbind())
+        kept = []
+        hooks = torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, kept=kept: (kept.append(tensor.numel()), tensor)[1], lambda x: x
+        )
+        with hooks:
+            heads = sublayers.causal_attention(q, k, v, 0.0)
+        results.append((heads, *torch.autograd.grad(heads.square().sum(), (q, k, v))))
+        sizes.append(max(kept))
+    assert sizes[0] <= 2 * T * 4 and sizes[1] >= 2 * T * T
+    for one, other in zip(*results, strict=True):
+        assert_close(one, other, **EXACT)
 
 
 def test_self_attention_without_masks_sees_all():

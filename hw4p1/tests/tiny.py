@@ -5,6 +5,11 @@ from types import SimpleNamespace
 import torch
 from hw4lib.model import DecoderOnlyTransformer
 
+TEXTS = [
+    "THE CAT SAT ON THE MAT AND SLEPT", "A DOG", "IT'S LATE",
+    "THE DOG SAT ON THE CAT AND THEN IT RAN AWAY", "OH",
+    "ONE MAT IS NOT ENOUGH FOR A CAT", "THEY RAN", "SO THE CAT AND THE DOG SAT TOGETHER",
+]  # fmt: skip
 V = 11
 TOKENIZER = SimpleNamespace(eos_id=4, sos_id=3, pad_id=0, vocab_size=V)
 

@@ -167,11 +167,8 @@ def write_dataset(root: str | Path, parts: dict[str, list[Unit]], record: dict) 
     """Write each partition and `source.json` under `root`, which appears only when it is complete.
 
     A piece that train has is left out of val and test. Returns the record with the counts.
-    UserError if `root` is there already: nothing is ever mixed or replaced.
     """
     root = Path(root)
-    if root.exists():
-        raise UserError(f"{root}: is there already; remove it, or choose another folder")
     made = {part: list(transcripts(parts[part])) for part in PARTITIONS}
     in_train = {piece for _, piece in made["train"]}
     for part in ("val", "test"):
@@ -194,8 +191,11 @@ def write_dataset(root: str | Path, parts: dict[str, list[Unit]], record: dict) 
 def make_dataset(root: str | Path, train: list[Path], val: list[Path], test: list[Path]) -> dict:
     """Turn text files into transcripts under `root`.
 
-    Without `val` and `test`, those of `train` are split.
+    Without `val` and `test`, those of `train` are split. UserError if `root` is there already:
+    nothing is ever mixed or replaced.
     """
+    if Path(root).exists():
+        raise UserError(f"{root}: is there already; remove it, or choose another folder")
     if bool(val) != bool(test):
         raise UserError("give both --val and --test, or neither and the texts of --train are split")
     sources = {

@@ -51,10 +51,12 @@ class DecoderOnlyTransformer(nn.Module):
         if self.training and target_lengths is None:
             raise UserError("target_lengths is missing: in training the padding has to be known")
         x = self.embed(padded_targets)  # (B, T, d_model)
-        # (B, T).
-        pad_mask = None if target_lengths is None else PadMask(padded_targets, target_lengths)
-        causal_mask = CausalMask(padded_targets)  # (T, T)
         maps = {}
+        if need_weights:
+            causal_mask = CausalMask(padded_targets)  # (T, T)
+            pad_mask = None  # or (B, T)
+            if target_lengths is not None:
+                pad_mask = PadMask(padded_targets, target_lengths)
         for number, layer in enumerate(self.dec_layers, 1):
             may_drop = self.training and self.layer_drop_rate > 0
             if may_drop and random.random() < self.layer_drop_rate:

@@ -1,22 +1,32 @@
-"""What every training needs.
+"""What every training needs: epochs, stops and resumes, a folder with checkpoints and pictures.
 
-A folder for its files, metrics, pictures, checkpoints (handout, section 5.4).
+(Handout, section 5.4.)
 """
 
+import contextlib
 import copy
+import math
 import random
 import shutil
+import signal
+import sys
 import time
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from ..errors import Stopped, UserError
+from ..errors import Interrupted, Stopped, UserError
 from ..files import atomic_write, write_json
 from ..model import DecoderOnlyTransformer
+from ..output import Outlived
+from ..signals import handled
 from .checkpoint import (
     check_random_state,
     first_misfit,
@@ -28,20 +38,24 @@ from .checkpoint import (
 from .surroundings import changes, surroundings
 
 SAVE_SECONDS = 300  # a run that is killed loses no more work than that
+Batch = tuple[Tensor, ...]  # what a DataLoader gives
 
 
 class BaseTrainer(ABC):
-    """The frame of a training: subclasses say what an epoch is.
+    """The frame of a training: subclasses say what the loss of a batch is, and how to validate.
 
     The caller sets `optimizer` and `scheduler`.
 
     Its files are under `expts/<run_name>/` in the current folder: a copy of the configuration, the
-    model's architecture, checkpoints, attention maps and generated texts.
+    model's architecture, checkpoints, attention maps and generated texts. With None for
+    `config_file` the trainer writes none of them: it is for reading a model.
     """
 
+    best_by = "ce_loss_char"  # the metric of validation whose lowest value marks the best model
+
     def __init__(
-        self, model: nn.Module, tokenizer, config: dict, run_name: str, config_file: str | Path,
-        device: str | torch.device | None = None,
+        self, model: nn.Module, tokenizer, config: dict, run_name: str,
+        config_file: str | Path | None, device: str | torch.device | None = None,
     ):
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device)
@@ -55,49 +69,267 @@ class BaseTrainer(ABC):
             torch.device(self.device).type, enabled=self.precision == torch.float16
         )
         self.current_epoch, self.best_metric, self.training_history = 0, float("inf"), []
-        # Of an epoch that is not complete: what a subclass needs to go on with it.
+        # Where in an epoch the run is: None at its beginning.
         self.progress: dict | None = None
         self.stop_requested, self.last_save = False, time.monotonic()
+        self.in_training = False  # else nothing of a run is saved
         (self.expt_root, self.checkpoint_dir, self.attn_dir, self.text_dir, self.best_model_path,
          self.last_model_path) = self._init_experiment(run_name, config_file)  # fmt: skip
         self.use_wandb = config["training"].get("use_wandb", False)
         self.wandb_run = self._start_wandb() if self.use_wandb else None
 
-    @abstractmethod
-    def _train_epoch(self, dataloader):
-        """Train for what is left of an epoch; returns metrics and attention maps."""
+    # ---- What a subclass says
+
+    def _losses(self, batch: Batch) -> Iterator[tuple[Tensor, dict[str, float]]]:
+        """The loss of a batch in parts that sum up to it, each to be backpropagated by itself.
+
+        Beside each are numbers that are summed over the epoch, for `_metrics`.
+        """
+        raise NotImplementedError
+
+    def _metrics(self, sums: dict[str, float], dataloader: DataLoader) -> dict[str, float]:
+        """The metrics of what was summed over the batches of a loader."""
+        raise NotImplementedError
+
+    def _maps(self, batch: Batch) -> dict[str, Tensor]:
+        """Attention maps of a batch, for pictures: none if that fails."""
+        return {}
 
     @abstractmethod
-    def _validate_epoch(self, dataloader):
-        """Returns metrics and attention maps on held-out data."""
+    def _validate_epoch(self, dataloader: DataLoader) -> tuple[dict[str, float], object]:
+        """Returns metrics on held-out data, and what `_show_epoch` shows of it."""
+
+    def _show_epoch(
+        self, epoch: int, train_maps: dict[str, Tensor], shown: object, val_loader: DataLoader
+    ) -> None:
+        """Draw and write what there is to see of an epoch, which is saved; nothing may end it."""
+        raise NotImplementedError
 
     @abstractmethod
-    def train(self, *args, **kwargs):
-        """All epochs."""
-
-    @abstractmethod
-    def evaluate(self, dataloader):
+    def evaluate(self, dataloader: DataLoader):
         """Metrics and generated texts on test data."""
+
+    # ---- Epochs
+
+    def train(self, train_loader: DataLoader, val_loader: DataLoader, epochs: int) -> None:
+        """Train `epochs` more epochs from `current_epoch`.
+
+        One that was broken off is the first of them. After each: validation, the checkpoints, best
+        by `best_by` and last, and only then numbers, pictures and texts: what goes wrong with these
+        is told, and nothing is lost by it. Raises ValueError without optimizer or scheduler, or
+        when a loss is no number any more; Stopped.
+        """
+        if self.optimizer is None or self.scheduler is None:
+            raise UserError("the trainer has no optimizer or no scheduler; set both before train")
+        self.in_training = True
+        try:
+            for left in reversed(range(epochs)):
+                self._run_epoch(train_loader, val_loader)
+                if self.stop_requested and left:
+                    raise Stopped(self.stop_requested)
+        finally:
+            self.in_training = False
+
+    def _run_epoch(self, train_loader: DataLoader, val_loader: DataLoader) -> None:
+        """What is left of an epoch, saved before it is shown."""
+        epoch = self.current_epoch
+        train_metrics, train_maps = self._train_epoch(train_loader)
+        val_metrics, shown = self._validate_epoch(val_loader)
+        metrics = {"train": train_metrics, "val": val_metrics}
+        self._complete_epoch(metrics)
+        with decoration("numbers"):
+            self._show_metrics(metrics, epoch)
+        self._show_epoch(epoch, train_maps, shown, val_loader)
+
+    def _complete_epoch(self, metrics: dict[str, dict[str, float]]) -> None:
+        """Note the metrics of an epoch, and save.
+
+        The best checkpoint comes first: who goes on from the last one before that, validates anew.
+        """
+        value = metrics["val"][self.best_by]
+        if math.isnan(value):
+            raise UserError(f"{self.best_by} on val is {value}; lower optimizer.lr")
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(value)
+        self._record_metrics(metrics, self.current_epoch)
+        self.current_epoch, self.progress = self.current_epoch + 1, None
+        if value < self.best_metric:
+            self.best_metric = value
+            self.save_checkpoint(self.best_model_path.name)
+        self.save_checkpoint(self.last_model_path.name)
+
+    def _train_epoch(self, dataloader: DataLoader) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Train on each batch that is left of an epoch.
+
+        Metrics of the whole epoch, maps of its last batch.
+        """
+        self.model.train()
+        self.progress = progress = self.progress or {}
+        batches, batch = self._remaining(dataloader, progress)
+        accumulate = self.config["training"].get("gradient_accumulation_steps", 1)
+        self._restore_gradients(progress, accumulate)
+        with self._bar(len(dataloader), f"epoch {self.current_epoch}", progress["batches"]) as bar:
+            for batch in batches:
+                group_start = progress["batches"] // accumulate * accumulate
+                # The last one may be smaller.
+                group_size = min(accumulate, len(dataloader) - group_start)
+                loss, sums = self._backward(batch, group_size)
+                add(progress, {"batches": 1, **sums})
+                bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+                bar.update()
+                if progress["batches"] == group_start + group_size:
+                    self._update()
+                # Else it is looked for before the first batch of validation.
+                if progress["batches"] < len(dataloader):
+                    self._save_if_due()
+        self.model.eval()
+        return self._metrics(progress, dataloader), self._maps(batch)
+
+    def _backward(self, batch: Batch, group_size: int) -> tuple[float, dict[str, float]]:
+        """Add the gradient of a batch's loss / `group_size`; returns the loss and the sums."""
+        total, all_sums = 0.0, {}
+        for loss, sums in self._losses(batch):
+            value = loss.item()
+            if not math.isfinite(value):
+                what = f"the training loss in epoch {self.current_epoch} is {value}"
+                raise UserError(f"{what}; lower optimizer.lr")
+            self.scaler.scale(loss / group_size).backward()
+            total += value
+            add(all_sums, sums)
+        return total, all_sums
+
+    def _update(self) -> None:
+        """One step of the optimizer and of the schedule.
+
+        Not of the schedule if an overflow in float16 made the optimizer skip its own.
+        """
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if not isinstance(self.scheduler, ReduceLROnPlateau) and self.scaler.get_scale() >= scale:
+            self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _reduced_precision(self) -> torch.autocast:
+        """The block in which large products are in `precision`."""
+        device_type = torch.device(self.device).type
+        return torch.autocast(device_type, self.precision, enabled=self.precision != torch.float32)
+
+    def _sum_over(
+        self, dataloader: DataLoader, measure: Callable[[Batch], dict[str, float]]
+    ) -> tuple[dict[str, float], Batch]:
+        """Sums of what is measured of all batches of held-out data, and the last batch.
+
+        In a training they are part of its progress: it is saved and stopped between them too.
+        """
+        progress = self.progress.setdefault("validation", {}) if self.in_training else {}
+        batches, batch = self._remaining(dataloader, progress)
+        with self._bar(len(dataloader), "evaluation", progress["batches"]) as bar:
+            for batch in batches:
+                if self.in_training:
+                    self._save_if_due()
+                add(progress, {"batches": 1, **measure(batch)})
+                bar.update()
+        return progress, batch
+
+    def _bar(self, total: int, title: str, done: int = 0) -> tqdm:
+        """A progress bar; where nobody watches, a line a minute."""
+        watched = {} if sys.stderr.isatty() else {"mininterval": 60}
+        return tqdm(
+            total=total, initial=done, desc=title, unit=" batches", leave=False,
+            file=Outlived(sys.stderr), **watched,
+        )
+
+    # ---- Stopping and going on
+
+    @contextlib.contextmanager
+    def stopping_on_signals(self) -> Iterator[None]:
+        """Let Ctrl-C, SIGTERM and SIGHUP ask `train` to save and stop; it then raises Stopped.
+
+        Ctrl-C once more stops at once.
+        """
+        self.stop_requested = False  # as it may be from the time before, in a notebook
+
+        def ask(number: int, _frame) -> None:
+            if self.stop_requested and number == signal.SIGINT:
+                raise Interrupted(number)
+            self.stop_requested = self.stop_requested or number
+
+        with handled(ask):
+            yield
+
+    def _save_if_due(self) -> None:
+        """Between two batches of an epoch: save every few minutes.
+
+        If `stop_requested` was set, save and raise Stopped.
+        """
+        if self.stop_requested or time.monotonic() - self.last_save > SAVE_SECONDS:
+            self.progress["gradients"] = {
+                name: p.grad for name, p in self.model.named_parameters() if p.grad is not None
+            }
+            self.save_checkpoint(self.last_model_path.name)
+            del self.progress["gradients"]  # which are where they belong
+        if self.stop_requested:
+            raise Stopped(self.stop_requested)
+
+    def _stop_if_asked(self) -> None:
+        """While an epoch that is saved is shown: raise Stopped if `stop_requested` was set."""
+        if self.in_training and self.stop_requested:
+            raise Stopped(self.stop_requested)
+
+    def _remaining(self, dataloader: DataLoader, progress: dict) -> tuple[Iterator, Batch | None]:
+        """The batches of a pass over the data from where `progress` is; the last one before them.
+
+        The order is drawn from torch's global generator when the loader is started. So a pass
+        begins again from the generator's state then, goes over the batches that were done, and
+        goes on from the state after them.
+        """
+        if "batches" not in progress:
+            progress.update(batches=0, random_state=random_state())
+            return iter(dataloader), None
+        if progress["batches"] > len(dataloader):
+            what = f"{progress['batches']} batches of an epoch that has {len(dataloader)}"
+            raise UserError(f"the checkpoint has {what}; train anew")
+        now, batch = random_state(), None
+        set_random_state(progress["random_state"])
+        batches = iter(dataloader)
+        for _ in range(progress["batches"]):
+            batch = next(batches)
+        set_random_state(now)
+        return batches, batch
+
+    def _restore_gradients(self, progress: dict, accumulate: int) -> None:
+        """Have the gradient of the batches since the last step, and no other."""
+        if progress["batches"] % accumulate == 0:
+            self.optimizer.zero_grad(set_to_none=True)
+        gradients = progress.pop("gradients", {})
+        for name, parameter in self.model.named_parameters():
+            gradient = gradients.get(name)
+            if gradient is not None and gradient.shape != parameter.shape:
+                raise UserError(f"the checkpoint's gradient is none of {name}; train anew")
+            if gradient is not None:
+                parameter.grad = gradient.to(parameter)
 
     # ---- The folder
 
     def _init_experiment(
-        self, run_name: str, config_file: str | Path
+        self, run_name: str, config_file: str | Path | None
     ) -> tuple[Path, Path, Path, Path, Path, Path]:
         """Make the folders and the two files that describe the run; returns the paths."""
         root = Path.cwd() / "expts" / run_name
         checkpoints, attention, text = root / "checkpoints", root / "attn", root / "text"
-        for folder in (checkpoints, attention, text):
-            folder.mkdir(parents=True, exist_ok=True)
-        if not Path(config_file).is_file():
-            raise UserError(f"{config_file}: no such configuration file; correct config_file")
-        if Path(config_file).resolve() != (root / "config.yaml").resolve():
-            shutil.copyfile(config_file, root / "config.yaml")
-        arch = self._architecture()
-        atomic_write(root / "model_arch.txt", lambda file: file.write(arch.encode()))
         best, last = (
             checkpoints / f"checkpoint-{name}-model.pth" for name in ("best-metric", "last-epoch")
         )
+        if config_file is not None:
+            if not Path(config_file).is_file():
+                raise UserError(f"{config_file}: no such configuration file; correct config_file")
+            for folder in (checkpoints, attention, text):
+                folder.mkdir(parents=True, exist_ok=True)
+            if Path(config_file).resolve() != (root / "config.yaml").resolve():
+                shutil.copyfile(config_file, root / "config.yaml")
+            arch = self._architecture()
+            atomic_write(root / "model_arch.txt", lambda file: file.write(arch.encode()))
         return root, checkpoints, attention, text, best, last
 
     def _architecture(self) -> str:
@@ -137,9 +369,20 @@ class BaseTrainer(ABC):
             return None
 
     def _log_metrics(self, metrics: dict[str, dict[str, float]], step: int) -> None:
-        """Print {split: {name: number}} as a tree, and add it to the history and to wandb."""
-        lr = self.optimizer.param_groups[0]["lr"] if self.optimizer else None
-        self.training_history.append({"epoch": step, **metrics, "lr": lr})
+        """Add {split: {name: number}} to the history, print it as a tree, give it to wandb."""
+        self._record_metrics(metrics, step)
+        self._show_metrics(metrics, step)
+
+    def _record_metrics(self, metrics: dict[str, dict[str, float]], step: int) -> None:
+        """Add them to the history."""
+        self.training_history.append({"epoch": step, **metrics, "lr": self._learning_rate()})
+
+    def _learning_rate(self) -> float | None:
+        return self.optimizer.param_groups[0]["lr"] if self.optimizer else None
+
+    def _show_metrics(self, metrics: dict[str, dict[str, float]], step: int) -> None:
+        """Print them, and give them to wandb."""
+        lr = self._learning_rate()
         print(f"epoch {step}" + (f", learning rate {lr:.3g}" if lr is not None else ""))
         for split, numbers in metrics.items():
             print(f"  {split}")
@@ -186,12 +429,14 @@ class BaseTrainer(ABC):
     def _upload(self, path: Path) -> None:
         """Give a file to wandb, if that is used."""
         if self.use_wandb:
-            self.wandb_run.save(str(path), base_path=str(self.expt_root))
+            with decoration(f"{path.name} at wandb"):
+                self.wandb_run.save(str(path), base_path=str(self.expt_root))
 
     def cleanup(self) -> None:
         """Finish the wandb run, if there is one."""
         if self.use_wandb:
-            self.wandb_run.finish()
+            with decoration("end of the run at wandb"):
+                self.wandb_run.finish()
 
     # ---- Checkpoints
 
@@ -289,15 +534,23 @@ class BaseTrainer(ABC):
         check_random_state(state)
         set_random_state(state)
 
-    def _save_if_due(self) -> None:
-        """In the middle of an epoch: save every few minutes.
 
-        Raise Stopped, saved, if `stop_requested` was set.
-        """
-        if self.stop_requested or time.monotonic() - self.last_save > SAVE_SECONDS:
-            self.save_checkpoint(self.last_model_path.name)
-        if self.stop_requested:
-            raise Stopped
+def add(sums: dict[str, float], more: dict[str, float]) -> None:
+    """Add the numbers of `more` to those of the same names, in place."""
+    for name, number in more.items():
+        sums[name] = sums.get(name, 0) + number
+
+
+@contextlib.contextmanager
+def decoration(what: str) -> Iterator[None]:
+    """Let whatever goes wrong in the block be told, and end nothing but the block."""
+    try:
+        yield
+    except Stopped:
+        raise
+    except Exception as error:
+        with contextlib.suppress(OSError, ValueError):
+            print(f"warning: no {what}: {type(error).__name__} {error}")
 
 
 def choose_precision(device_type: str) -> torch.dtype:

@@ -75,12 +75,24 @@ def check_numbers(content: dict) -> None:
 
 def check_progress(progress: dict) -> None:
     """Raise ValueError or the like unless it is how far an epoch has come."""
+    check_pass(progress)
+    if "validation" in progress:
+        check_pass(progress["validation"])
+    for gradient in progress.get("gradients", {}).values():
+        if not isinstance(gradient, Tensor) or not gradient.is_floating_point():
+            raise ValueError("its progress has a gradient that is none")
+
+
+def check_pass(progress: dict) -> None:
+    """Raise ValueError or the like unless it is how far a pass over data has come."""
+    check_random_state(progress["random_state"])
+    if progress["batches"] == 0:
+        return
     counts = [progress[name] for name in ("batches", "sequences", "targets")]
     nats = progress["nats"]
     whole = all(map(is_count, counts)) and is_number(nats) and 0 <= nats < math.inf
     if not whole or not counts[0] <= counts[1] <= counts[2] / 2:  # a target and EOS at least
         raise ValueError("its progress is none that an epoch can have made")
-    check_random_state(progress["random_state"])
 
 
 def check_random_state(state: dict) -> None:

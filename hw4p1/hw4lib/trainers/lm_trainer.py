@@ -4,19 +4,16 @@ Epochs, perplexities, generated text (handout, sections 2.3 and 5.4.1).
 """
 
 import math
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..decoding import CachedScorer, SequenceGenerator
-from ..errors import Stopped, UserError
-from .base_trainer import BaseTrainer, random_state, set_random_state
+from ..model.sublayers import LONG
+from .base_trainer import BaseTrainer, Batch, decoration
 
 # What generation does unless told otherwise, and what is done differently after each epoch of
 # training.
@@ -26,7 +23,21 @@ GENERATION = {
 }  # fmt: skip
 VALIDATION_PROMPT = 20
 WIDTH = 8  # batches are padded to a multiple of so many positions
-ROWS = 128  # sequences generated side by side, which bounds the memory of their keys and values
+ROWS = 128  # sequences generated side by side
+FLOATS = 2**27  # numbers that a tensor may have, if it can be done in parts: half a gigabyte
+SHOWN = 512  # positions of an attention map, whose picture has about as many pixels
+
+
+class StoppableScorer(CachedScorer):
+    """A scorer that calls `look` before each token, which may raise Stopped."""
+
+    def __init__(self, model: nn.Module, look: Callable[[], None]):
+        super().__init__(model)
+        self.look = look
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.look()
+        return super().__call__(x)
 
 
 class LMTrainer(BaseTrainer):
@@ -45,108 +56,43 @@ class LMTrainer(BaseTrainer):
 
     # ---- Epochs
 
-    def train(self, train_loader: DataLoader, val_loader: DataLoader, epochs: int) -> None:
-        """Train `epochs` more epochs from `current_epoch`.
-
-        One that was broken off is the first of them. After each: validation, generated text,
-        attention maps, and the checkpoints, last and (by `ce_loss_char`) best. Raises ValueError
-        without optimizer or scheduler, or when the loss is no number any more; Stopped.
-        """
-        if self.optimizer is None or self.scheduler is None:
-            raise UserError("the trainer has no optimizer or no scheduler; set both before train")
-        for left in reversed(range(epochs)):
-            epoch = self.current_epoch
-            train_metrics, train_maps = self._train_epoch(train_loader)
-            val_metrics, val_maps = self._validate_epoch(val_loader)
-            if isinstance(self.scheduler, ReduceLROnPlateau):
-                self.scheduler.step(val_metrics["ce_loss_char"])
-            self._log_metrics({"train": train_metrics, "val": val_metrics}, epoch)
-            self._plot_first(train_maps, epoch, "train_self")
-            self._plot_first(val_maps, epoch, "val_self")
-            self._generate_and_save(
-                val_loader, {"prompt_length": VALIDATION_PROMPT}, f"val_epoch_{epoch}"
-            )
-            self.current_epoch, self.progress = epoch + 1, None
-            if val_metrics["ce_loss_char"] < self.best_metric:
-                self.best_metric = val_metrics["ce_loss_char"]
-                self.save_checkpoint(self.best_model_path.name)
-            self.save_checkpoint(self.last_model_path.name)
-            if self.stop_requested and left:
-                raise Stopped
-
-    def _train_epoch(self, dataloader: DataLoader) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Train on each batch that is left of an epoch.
-
-        Metrics of the whole epoch, maps of its last batch.
-        """
-        self.model.train()
-        batches = self._remaining(dataloader)
-        progress = self.progress
-        accumulate = self.config["training"].get("gradient_accumulation_steps", 1)
-        self.optimizer.zero_grad(set_to_none=True)
-        with self._bar(len(dataloader), f"epoch {self.current_epoch}", progress["batches"]) as bar:
-            for shifted, golden, lengths in batches:
-                group_start = progress["batches"] // accumulate * accumulate
-                # The last one may be smaller.
-                group_size = min(accumulate, len(dataloader) - group_start)
-                nats = self._backward(shifted, golden, lengths, group_size)
-                count = int(lengths.sum())
-                progress["batches"] += 1
-                progress["nats"] += nats * count
-                progress["targets"] += count
-                progress["sequences"] += len(lengths)
-                bar.set_postfix_str(f"loss {nats:.3f}", refresh=False)
-                bar.update()
-                if progress["batches"] == group_start + group_size:
-                    self._update()
-                    # Else all is saved soon, when the epoch is complete.
-                    if progress["batches"] < len(dataloader):
-                        self._save_if_due()
-        self.model.eval()
-        return self._metrics(progress, dataloader), self._maps(shifted, lengths)
-
-    def _remaining(self, dataloader: DataLoader) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """The batches of the epoch that `progress` is in, from where it is.
-
-        The order is drawn from torch's global generator when the loader is started. So an epoch
-        begins again from the generator's state then, passes over the batches that were done, and
-        goes on from the state after them.
-        """
-        if self.progress is None:
-            self.progress = {
-                "batches": 0, "nats": 0.0, "targets": 0, "sequences": 0,
-                "random_state": random_state(),
+    def _losses(self, batch: Batch) -> Iterator[tuple[Tensor, dict[str, float]]]:
+        """The mean loss of a batch's targets; summed are nats, targets and sequences."""
+        all_targets = int(batch[2].sum())
+        for shifted, golden, lengths in self._parts(batch):
+            shifted = self._widened(shifted).to(self.device)  # (B, T)
+            golden = self._widened(golden).to(self.device)  # (B, T)
+            with self._reduced_precision():
+                logits, _ = self.model(shifted, lengths.to(self.device), need_weights=False)
+            mean = self.criterion(logits.float().flatten(0, 1), golden.flatten())  # (B, T, V)
+            targets = int(lengths.sum())
+            yield mean * (targets / all_targets), {
+                "nats": mean.item() * targets, "targets": targets, "sequences": len(lengths),
             }
-            return iter(dataloader)
-        if self.progress["batches"] >= len(dataloader):
-            raise UserError(
-                f"the checkpoint has {self.progress['batches']} batches of an epoch that has "
-                f"{len(dataloader)}; train anew"
-            )
-        now = random_state()
-        set_random_state(self.progress["random_state"])
-        batches = iter(dataloader)
-        for _ in range(self.progress["batches"]):
-            next(batches)
-        set_random_state(now)
-        return batches
 
-    def _backward(self, shifted: Tensor, golden: Tensor, lengths: Tensor, group_size: int) -> float:
-        """Add the gradient of a batch's mean loss / `group_size`; returns the mean loss."""
-        shifted = self._widened(shifted).to(self.device)  # (B, T)
-        golden = self._widened(golden).to(self.device)  # (B, T)
-        lengths = lengths.to(self.device)  # (B,)
-        device_type = torch.device(self.device).type
-        with torch.autocast(device_type, self.precision, enabled=self.precision != torch.float32):
-            logits, _ = self.model(shifted, lengths, need_weights=False)  # (B, T, V)
-        loss = self.criterion(logits.float().flatten(0, 1), golden.flatten())
-        if not math.isfinite(loss.item()):
-            raise UserError(
-                f"the training loss in epoch {self.current_epoch} is {loss.item()}; lower "
-                "optimizer.lr"
-            )
-        self.scaler.scale(loss / group_size).backward()
-        return loss.item()
+    def _parts(self, batch: Batch) -> Iterator[Batch]:
+        """A batch, or groups of its rows, if all would take too much memory at once.
+
+        Each group is cut to its longest, so that a long sequence beside short ones takes what it
+        has itself, and not its length for each of them.
+        """
+        shifted, golden, lengths = batch
+        order = lengths.argsort(descending=True, stable=True)
+        if len(order) * self._floats(int(lengths.max())) <= FLOATS:
+            yield batch
+            return
+        while len(order):
+            T = int(lengths[order[0]])
+            rows, order = order.tensor_split([max(1, FLOATS // self._floats(T))])
+            yield shifted[rows, :T], golden[rows, :T], lengths[rows]
+
+    def _floats(self, T: int) -> int:
+        """How many numbers the largest tensor has for a sequence of T tokens.
+
+        It is that of a layer's attention, or the logits.
+        """
+        heads = self.model.dec_layers[0].self_attn.mha.num_heads
+        return T * max(heads * min(T, LONG), self.model.num_classes)
 
     def _widened(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T), padded to a multiple of WIDTH positions but no more than max_len.
@@ -161,41 +107,29 @@ class LMTrainer(BaseTrainer):
             value=self.tokenizer.pad_id,
         )
 
-    def _update(self) -> None:
-        """One step of the optimizer and of the schedule.
-
-        Not of the schedule if an overflow in float16 made the optimizer skip its own.
-        """
-        scale = self.scaler.get_scale()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if not isinstance(self.scheduler, ReduceLROnPlateau) and self.scaler.get_scale() >= scale:
-            self.scheduler.step()
-        self.optimizer.zero_grad(set_to_none=True)
-
-    @torch.inference_mode()
     def _validate_epoch(self, dataloader: DataLoader) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Metrics of all batches, in float32 and without label smoothing.
 
         Maps of the last batch.
         """
         self.model.eval()
-        totals = {"nats": 0.0, "targets": 0, "sequences": 0}
-        with self._bar(len(dataloader), "evaluation") as bar:
-            for shifted, golden, lengths in dataloader:
-                logits, _ = self.model(
-                    shifted.to(self.device), lengths.to(self.device), need_weights=False
-                )
-                losses = F.cross_entropy(
-                    logits.flatten(0, 1), golden.to(self.device).flatten(),
-                    ignore_index=self.tokenizer.pad_id,
-                    reduction="sum",
-                )
-                totals["nats"] += losses.item()
-                totals["targets"] += int(lengths.sum())
-                totals["sequences"] += len(lengths)
-                bar.update()
-        return self._metrics(totals, dataloader), self._maps(shifted, lengths)
+        sums, batch = self._sum_over(dataloader, self._measure)
+        return self._metrics(sums, dataloader), self._maps(batch)
+
+    @torch.inference_mode()
+    def _measure(self, batch: Batch) -> dict[str, float]:
+        """Nats, targets and sequences of a batch."""
+        nats = 0.0
+        for shifted, golden, lengths in self._parts(batch):
+            logits, _ = self.model(
+                shifted.to(self.device), lengths.to(self.device), need_weights=False
+            )
+            nats += F.cross_entropy(
+                logits.flatten(0, 1), golden.to(self.device).flatten(),
+                ignore_index=self.tokenizer.pad_id, reduction="sum",
+            ).item()
+        lengths = batch[2]
+        return {"nats": nats, "targets": int(lengths.sum()), "sequences": len(lengths)}
 
     def _metrics(self, totals: dict, dataloader: DataLoader) -> dict[str, float]:
         """The course's losses and perplexities of summed `nats`, `targets` (with EOS), `sequences`.
@@ -215,25 +149,35 @@ class LMTrainer(BaseTrainer):
             "perplexity_char_exact": perplexity(totals["nats"] / characters),
         }
 
-    @torch.inference_mode()
-    def _maps(self, shifted: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        """The attention maps (1, T, T) of each layer for the first sequence of a batch.
+    def _maps(self, batch: Batch) -> dict[str, Tensor]:
+        """The attention maps (1, T, T) of each layer for the first SHOWN tokens of a batch.
 
         They are computed by themselves: asking for them in training would cost it time and memory
         for one picture.
         """
-        tokens = shifted[:1, : int(lengths[0])]
-        return self.model(tokens.to(self.device), lengths[:1].to(self.device))[1]
+        shifted, _, lengths = batch
+        with decoration("attention maps"), torch.inference_mode():
+            first = lengths[:1].clamp(max=SHOWN)
+            tokens = shifted[:1, : int(first)]
+            return self.model(tokens.to(self.device), first.to(self.device))[1]
+        return {}
+
+    def _show_epoch(
+        self, epoch: int, train_maps: dict[str, Tensor], shown: dict[str, Tensor],
+        val_loader: DataLoader,
+    ) -> None:
+        """A picture of the first layer's attention on train and on val, and generated text."""
+        self._plot_first(train_maps, epoch, "train_self")
+        self._plot_first(shown, epoch, "val_self")
+        with decoration(f"generated text of epoch {epoch}"):
+            settings = {"prompt_length": VALIDATION_PROMPT}
+            self._generate_and_save(val_loader, settings, f"val_epoch_{epoch}")
 
     def _plot_first(self, maps: dict[str, Tensor], epoch: int, attn_type: str) -> None:
         """Draw the map of the first layer, if the model has one."""
         for weights in list(maps.values())[:1]:
-            self._save_attention_plot(weights[0], epoch, attn_type)
-
-    def _bar(self, total: int, title: str, done: int = 0) -> tqdm:
-        """A progress bar; where nobody watches, a line a minute."""
-        watched = {} if sys.stderr.isatty() else {"mininterval": 60}
-        return tqdm(total=total, initial=done, desc=title, unit=" batches", leave=False, **watched)
+            with decoration(f"picture {attn_type} of epoch {epoch}"):
+                self._save_attention_plot(weights[0], epoch, attn_type)
 
     # ---- Test data and text
 
@@ -241,19 +185,30 @@ class LMTrainer(BaseTrainer):
         """Metrics on test data, and generated texts.
 
         The ways to generate are those of `_get_evaluation_generation_configs`.
+        """
+        metrics, maps = self._validate_epoch(test_loader)
+        self._record_metrics({"test": metrics}, self.current_epoch)
+        self.show_evaluation(metrics, maps)
+        return metrics, self.generate_all(test_loader)
+
+    def show_evaluation(self, metrics: dict[str, float], maps: dict[str, Tensor]) -> None:
+        """Print metrics on test data, and draw the first layer's attention."""
+        with decoration("numbers"):
+            self._show_metrics({"test": metrics}, self.current_epoch)
+        self._plot_first(maps, self.current_epoch, "test_self")
+
+    def generate_all(self, test_loader: DataLoader) -> dict[str, list[dict]]:
+        """Generate and write texts in each way of `_get_evaluation_generation_configs`.
 
         A way that fails, for example as no transcript is long enough, is printed and left out.
         """
-        metrics, maps = self._validate_epoch(test_loader)
-        epoch = self.current_epoch
-        self._log_metrics({"test": metrics}, epoch)
-        self._plot_first(maps, epoch, "test_self")
         results = {}
         for name, settings in self._get_evaluation_generation_configs().items():
-            texts = self._generate_and_save(test_loader, settings, f"test_epoch_{epoch}_{name}")
+            suffix = f"test_epoch_{self.current_epoch}_{name}"
+            texts = self._generate_and_save(test_loader, settings, suffix)
             if texts is not None:
                 results[name] = texts
-        return metrics, results
+        return results
 
     def _get_evaluation_generation_configs(self) -> dict[str, dict]:
         """How text is generated for the test: the three ways of the course."""
@@ -269,7 +224,7 @@ class LMTrainer(BaseTrainer):
     ) -> list[dict] | None:
         """Generate and write texts.
 
-        If that fails, say so and return None, as no training should end for it.
+        If no text can be generated, say so and return None.
         """
         try:
             texts = self.generate(dataloader, settings)
@@ -314,14 +269,22 @@ class LMTrainer(BaseTrainer):
         devices = [torch.device(self.device)] if torch.device(self.device).type == "cuda" else []
         with torch.random.fork_rng(devices):
             torch.manual_seed(settings["seed"])
-            for part in prompts.to(self.device).split(max(1, ROWS // settings["beam_width"])):
+            for part in prompts.to(self.device).split(self._side_by_side(settings["beam_width"])):
                 generator = SequenceGenerator(
-                    CachedScorer(self.model), self.tokenizer, self.model.max_len, self.device
+                    StoppableScorer(self.model, self._stop_if_asked), self.tokenizer,
+                    self.model.max_len, self.device,
                 )
                 rows, log_probs = self._run(generator, part, settings)
                 sequences += generator.post_process_sequence(rows, self.tokenizer)
                 scores += log_probs.tolist()
         return sequences, scores
+
+    def _side_by_side(self, beam_width: int) -> int:
+        """How many prompts are continued at once, which bounds the memory of keys and values."""
+        model = self.model
+        width = model.final_linear.in_features
+        floats = 2 * model.num_layers * model.max_len * width  # of a sequence
+        return max(1, min(ROWS, FLOATS // floats) // beam_width)
 
     def _run(
         self, generator: SequenceGenerator, prompts: Tensor, settings: dict
