@@ -166,16 +166,20 @@ def describe(loaded: Loaded, path: Path, cost: dict | None) -> dict:
 # ---- The file -----------------------------------------------------------------------------------
 
 
-def script() -> str:
-    """The modules as one script, which is that of the page and of its worker."""
+def joined(modules: tuple[str, ...]) -> str:
+    """The text of modules, one behind the other, without what they import and export."""
     parts = []
-    for name in MODULES:
+    for name in modules:
         text = (PAGE / f"{name}.js").read_text("utf-8")
         text = re.sub(r"^import [^;]*;\n", "", text, flags=re.MULTILINE)
         parts.append(re.sub(r"^export ", "", text, flags=re.MULTILINE).strip())
     kernel = base64.b64encode((PAGE / "kernel.wasm").read_bytes()).decode()
-    joined = "\n\n".join(parts).replace("kernel.wasm in base64", kernel)
-    return f'"use strict";\n(() => {{\n{joined}\n}})();\n'
+    return "\n\n".join(parts).replace("kernel.wasm in base64", kernel)
+
+
+def script() -> str:
+    """The one script, which is that of the page and of its worker."""
+    return f'"use strict";\n(() => {{\n{joined(MODULES)}\n}})();\n'
 
 
 def source_of(file: str, name: str) -> tuple[int, str]:
@@ -242,7 +246,7 @@ def cost_of_rounding(loaded: Loaded, model: lstlm.LSTMLM, corpus: Path) -> dict:
     return {"corpus": corpus.name, "before": round(before, 5), "after": round(after, 5)}
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
@@ -264,7 +268,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "-weights", type=Path, help="write the page's model here, for lstlm.py -model"
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     written = [path.resolve() for path in (args.o, args.weights) if path]
     read = [path.resolve() for path in (args.model, args.corpus) if path]
     if len({*written, *read}) < len(written) + len(read):
@@ -275,9 +279,9 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Write the page."""
-    args = parse_args()
+    args = parse_args(argv)
     loaded = lstlm.load(args.model).loaded
     model = rounded(loaded.model)
     cost = None

@@ -23,8 +23,10 @@ export class NextWord {
 
   /** Show what comes after the text as it is. */
   look(done = () => {}) {
-    this.ask("next", { text: this.text.value }, (answer) => {
+    const text = this.text.value;
+    this.ask("next", { text }, (answer) => {
       this.show(answer);
+      find("next-bars").dataset.text = text; // so that one can wait for it
       done();
     });
   }

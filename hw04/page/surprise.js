@@ -28,7 +28,8 @@ export class Surprise {
   look() {
     let isNew = true; // the old words stay until the first new ones are there
     this.status.textContent = "reading";
-    this.ask("surprise", { text: this.text.value }, ({ words, done, measures, inside }) => {
+    const text = this.text.value;
+    this.ask("surprise", { text }, ({ words, done, measures, inside }) => {
       if (isNew) this.list.clear();
       isNew = false;
       this.list.add(words);
@@ -39,6 +40,7 @@ export class Surprise {
       this.status.textContent = "";
       this.sum(measures);
       this.seen(inside, this.list.words);
+      find("surprise-sums").dataset.text = text; // so that one can wait for it
     });
   }
 

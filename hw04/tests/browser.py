@@ -2,13 +2,13 @@
 
 import base64
 import contextlib
+import fcntl
 import itertools
 import json
 import os
 import select
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,18 +26,26 @@ def program() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
+def above_ten(descriptor: int) -> int:
+    """The same file as a descriptor that is none of those which the browser expects."""
+    copied = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(descriptor)
+    return copied
+
+
 class Browser:
     """One tab. `requests` and `errors` collect what it asked the network for, and complained of."""
 
-    def __init__(self, folder: Path, *flags: str, page_flags: tuple[str, ...] = FLAGS):
-        read_commands, self.commands = os.pipe()
-        self.answers, write_answers = os.pipe()
-        # The protocol's pipes are the file descriptors 3 and 4.
-        script = f'exec "$@" 3<&{read_commands} 4>&{write_answers}'
-        command = ["sh", "-c", script, "sh", program(), f"--user-data-dir={folder}", *flags]
-        self.process = subprocess.Popen(
-            [*command, *page_flags], pass_fds=(read_commands, write_answers),
-            start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    def __init__(self, folder: Path, *flags: str):
+        read_commands, self.commands = map(above_ten, os.pipe())
+        self.answers, write_answers = map(above_ten, os.pipe())
+        actions = [
+            (os.POSIX_SPAWN_DUP2, read_commands, 3), (os.POSIX_SPAWN_DUP2, write_answers, 4),
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0), (os.POSIX_SPAWN_DUP2, 1, 2),
+        ]
+        command = [program(), f"--user-data-dir={folder}", *flags, *FLAGS]
+        self.process = os.posix_spawn(
+            command[0], command, os.environ, file_actions=actions, setpgroup=0
         )
         os.close(read_commands)
         os.close(write_answers)
@@ -56,13 +64,13 @@ class Browser:
     def close(self) -> None:
         """End all its processes."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+            os.killpg(self.process, signal.SIGKILL)
+        os.waitpid(self.process, 0)
         os.close(self.commands)
         os.close(self.answers)
 
     def call(self, method: str, timeout: float = 60, **parameters):
-        """The result of a method of the protocol. Raises RuntimeError with the browser's message."""
+        """The result of a method of the protocol; raises RuntimeError with what went wrong."""
         number = next(self.numbers)
         message = {"id": number, "method": method, "params": parameters}
         if self.session:
