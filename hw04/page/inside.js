@@ -11,7 +11,7 @@ export class Inside {
   constructor() {
     this.inside = null;
     this.position = 0;
-    this.layer = 0;
+    this.layer = Infinity; // the last one
     this.rank = 0; // of the cell, in the order of memory
     this.list = new WordList(find("inside-words"), {
       label: "Words of the text",

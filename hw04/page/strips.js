@@ -75,7 +75,7 @@ export class Strips {
       scale.append(mark);
     }
     const row = make("div", "strip-row curve-row");
-    row.append(make("var", "", "½"), make("span", "strip-name", "memory, tokens"), svg, scale);
+    row.append(make("var", "", "½"), make("span", "strip-name", "half-life, tokens"), svg, scale);
     return row;
   }
 

@@ -278,7 +278,9 @@ def check_page(browser: Browser, model: Path, folder: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_nothing_moves_while_a_story_appears(page, made):
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_moves_while_a_story_appears(page, width):
+    page.window(width, 900)
     page.run("""void (globalThis.shifts = [], new PerformanceObserver((list) => {
         for (const entry of list.getEntries()) shifts.push(entry.value);
     }).observe({ type: "layout-shift", buffered: true }))""")
