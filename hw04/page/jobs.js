@@ -73,13 +73,15 @@ export class Jobs {
     }
     const probs = distribution(this.model.logits(states.at(-1)), [], PLAIN);
     const best = most(probs, 10);
+    const begun = { text: text.trimEnd(), detokenizer: new Detokenizer(this.model.cased) };
+    for (const token of tokens) begun.detokenizer.next(token);
     this.post("next", number, {
       tokens: pieces.map((piece, i) => [piece, ids[i]]).slice(-SHOWN)
         .map((pair) => this.describe(...pair)),
       cut: pieces.length > SHOWN,
       best: best.map((id) => ({
         id, p: probs[id], shown: this.model.shown(id), end: id === EOS,
-        text: this.continued(text, tokens, id),
+        text: this.continued(begun, id),
       })),
       others: probs.length - 2 - best.length,
       rest: 1 - best.reduce((sum, id) => sum + probs[id], 0),
@@ -93,15 +95,11 @@ export class Jobs {
     return { shown: piece, known: false, near: this.nearestTo(piece) };
   }
 
-  /** A typed text with one more token. */
-  continued(text, tokens, id) {
-    const { pieces, words, cased } = this.model;
-    const begun = text.trimEnd();
-    if (pieces && !pieces.begins(words[id])) return begun + pieces.spell([words[id]]);
-    const token = pieces ? pieces.spell([words[id]]).trim() : words[id];
-    const detokenizer = new Detokenizer(cased);
-    for (const before of tokens) detokenizer.next(before);
-    return begun + detokenizer.next(token);
+  /** A typed text with one more token; the detokenizer has seen all others. */
+  continued({ text, detokenizer }, id) {
+    const { pieces, words } = this.model;
+    if (pieces && !pieces.begins(words[id])) return text + pieces.spell([words[id]]);
+    return text + detokenizer.peek(pieces ? pieces.spell([words[id]]).trim() : words[id]);
   }
 
   // ---- A story ----

@@ -42,8 +42,8 @@ COLUMNS = 16  # a row of the page's matrices is a multiple of so many bytes
 # Each uses only what stands before it.
 MODULES = (
     "text", "pieces", "nearest", "products", "model", "sampling", "telling", "jobs",
-    "dom", "words", "bars", "next_word", "story", "surprise", "memory", "strips", "inside", "card",
-    "app",
+    "dom", "words", "bars", "word_card", "next_word", "story", "surprise", "memory", "strips",
+    "inside", "card", "app",
 )
 # The functions of which the page shows the source.
 SHOWN = (

@@ -1,7 +1,7 @@
 // The second part: a story, streamed, and what was drawn of what was likely at each word.
 
-import { Bars } from "./bars.js";
-import { find, grouped, make, percent } from "./dom.js";
+import { find, grouped, percent } from "./dom.js";
+import { WordCard } from "./word_card.js";
 import { WordList, tintBySurprise } from "./words.js";
 
 const SETTINGS = { // how each is shown
@@ -9,41 +9,6 @@ const SETTINGS = { // how each is shown
   topK: (x) => (x === 0 ? "all" : String(x)), topP: (x) => (x === 1 ? "all" : x.toFixed(2)),
   minP: (x) => (x === 0 ? "all" : x.toFixed(2)), maximum: (x) => `${x} tokens`,
 };
-
-/** What a card beside a text shows of a word: what it was, and what was likely there. */
-export class WordCard {
-  constructor(element, hint) {
-    this.element = element;
-    this.title = make("h3", "card-word", " ");
-    this.about = make("p", "status", hint);
-    const list = make("ol", "bars small-bars");
-    element.append(this.title, this.about, list);
-    this.bars = new Bars(list, 6);
-  }
-
-  show(word, verb) {
-    this.title.textContent = word.end ? "∎ the end" : word.text.trim();
-    const step = word.steps.at(-1);
-    if (step.given) {
-      this.about.textContent = "given";
-      this.bars.show([]);
-      return;
-    }
-    const pieces = word.steps.length > 1 ? ` Pieces: ${pieceList(word.steps)}.` : "";
-    const unknown = step.unknown ? " Unknown to the model: this is the chance of <unk>." : "";
-    this.about.textContent = `${verb} with ${percent(step.p)}, number ${grouped(step.rank)} by `
-      + `probability: ${step.nats.toFixed(2)} nats.${pieces}${unknown}`;
-    const drawn = step.best.map((item) => ({ ...item, mark: item.shown === step.shown }));
-    if (!drawn.some((item) => item.mark)) {
-      drawn.push({ shown: step.shown, p: step.p, mark: true });
-    }
-    this.bars.show(drawn);
-  }
-}
-
-function pieceList(steps) {
-  return steps.map((step) => `${step.shown} ${step.nats.toFixed(2)}`).join(", ");
-}
 
 export class Story {
   /** `lookInside(text)` opens a story in the parts below. */
@@ -97,8 +62,7 @@ export class Story {
     this.seed.value = seed;
     this.list.clear();
     this.count = 0;
-    this.card.show({ text: " ", steps: [{ given: true }] }, "");
-    this.card.about.textContent = "Point at a word of the story.";
+    this.card.clear();
     find("story-empty").hidden = true;
     find("story-page").scrollTop = 0;
     find("story-said").textContent = "Writing.";

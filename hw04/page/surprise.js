@@ -1,7 +1,7 @@
 // The third part: a text of the person's, each word coloured by its surprise.
 
 import { find, grouped, later } from "./dom.js";
-import { WordCard } from "./story.js";
+import { WordCard } from "./word_card.js";
 import { WordList, tintBySurprise } from "./words.js";
 
 export class Surprise {

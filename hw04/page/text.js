@@ -58,6 +58,12 @@ export class Detokenizer {
     this.begins = true; // whether a sentence begins here
   }
 
+  /** What `next` would give, without going on. */
+  peek(token) {
+    const openQuotes = new Set(this.openQuotes);
+    return Object.assign(new Detokenizer(this.cased), this, { openQuotes }).next(token);
+  }
+
   next(token) {
     const run = this.parts.join("");
     const isQuote = QUOTES.has(token);

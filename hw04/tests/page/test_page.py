@@ -385,6 +385,25 @@ def test_the_shipped_model_in_the_page(browser, shipped, tmp_path):
 
 
 @pytest.mark.slow
+def test_stop_and_typing_while_it_writes(browser, shipped):
+    """A story stops at once, and the next word does not wait for it."""
+    open_page(browser, shipped[0])
+    type_text(browser, "story-maximum", "500")
+    type_text(browser, "story-penalty", "1")
+    browser.run("document.getElementById('story-write').click()")
+    count = "document.querySelectorAll('#story-words .word').length"
+    browser.wait(f"{count} > 10")
+    type_text(browser, "next-text", "the cat and")
+    wait_for(browser, "next-bars", "the cat and")
+    assert not browser.run("document.getElementById('story-stop').disabled")
+    browser.run("document.getElementById('story-stop').click()")
+    stopped = browser.run(count)
+    assert "stopped" in text_of(browser, "story-status")
+    browser.run("new Promise((resolve) => setTimeout(resolve, 300))")
+    assert browser.run(count) == stopped
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1440, 360])
 @pytest.mark.parametrize("dark", [False, True])
 def test_accessibility(browser, shipped, tmp_path_factory, width, dark):
