@@ -51,7 +51,7 @@ def test_what_it_stores_is_what_the_program_says(notebook):
     best = re.search(r"best valid loss ([\d.]+) nats", text)[1]
     valid = re.search(r"valid +([\d.]+) nats per token", text)[1]
     assert float(valid) == pytest.approx(float(best), abs=2e-3)  # bfloat16 while training
-    assert float(valid) < 1.5
+    assert float(valid) < 2
     shipped = lstlm.load()
     story = shipped.generate("once upon a time", max_tokens=120, temperature=0.7, seed=5)
     assert story in text
