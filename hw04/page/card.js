@@ -10,9 +10,6 @@ export function showCard(card) {
     row.append(make("dt", "", name), make("dd", "", value));
     return row;
   }));
-  find("intro").textContent = `This page is a language model, whole: ${millions(card.parameters)} `
-    + "numbers that learned to guess the next word of a story. It runs on your machine, and "
-    + "nothing that you type leaves it.";
 }
 
 function factsOf(card) {
@@ -48,10 +45,6 @@ function training(card) {
     ["dropout", card.dropout], ["seed", card.seed],
   ].filter(([, value]) => value !== undefined);
   return known.map(([name, value]) => `${name} ${value}`).join(", ");
-}
-
-function millions(count) {
-  return count < 1e6 ? grouped(count) : `${(count / 1e6).toFixed(1)} million`;
 }
 
 /** A link to a function opens it. */

@@ -215,8 +215,8 @@ def sha256(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def page(data: bytes) -> str:
-    """The whole file."""
+def page(data: bytes, parameters: int) -> str:
+    """The whole file, of the bytes of a model with so many parameters."""
     style = (PAGE / "page.css").read_text("utf-8")
     code = script()
     policy = (  # no network at all: nothing but these very bytes, and a worker made of them
@@ -227,8 +227,10 @@ def page(data: bytes) -> str:
     lines = "\n".join(encoded[i : i + 4096] for i in range(0, len(encoded), 4096))
     text = (PAGE / "page.html").read_text("utf-8")
     # Each in one go, as what is put in may hold what looks like a mark.
+    size = f"{parameters / 1e6:.1f} million" if parameters > 1e6 else f"{parameters:,}"
     values = {
-        "policy": policy, "style": style, "code": shown_code(), "script": code, "model": lines
+        "policy": policy, "style": style, "size": size, "code": shown_code(), "script": code,
+        "model": lines,
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda mark: values[mark[1]], text)
 
@@ -297,7 +299,8 @@ def main(argv: list[str] | None = None) -> None:
             args.weights, model, loaded.config, loaded.words, loaded.facts, loaded.bpe
         )
         print(f"{args.weights}: the page's model")
-    data = page(payload(loaded, describe(loaded, args.model, cost))).encode()
+    card = describe(loaded, args.model, cost)
+    data = page(payload(loaded, card), card["parameters"]).encode()
     args.o.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(args.o, lambda file: file.write(data))
     print(f"{args.o}: {len(data) / 1e6:.1f} MB; open it in a browser")

@@ -50,7 +50,7 @@ def payload(loaded: Loaded) -> bytes:
 
 def write_page(loaded: Loaded, path: Path) -> Path:
     """Write the page of a model."""
-    path.write_text(make_page.page(payload(loaded)), "utf-8")
+    path.write_text(make_page.page(payload(loaded), 1000), "utf-8")
     return path
 
 

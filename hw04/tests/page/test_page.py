@@ -279,18 +279,19 @@ def check_page(browser: Browser, model: Path, folder: Path) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("width", [360, 1280])
-def test_nothing_moves_while_a_story_appears(page, width):
-    page.window(width, 900)
-    page.run("""void (globalThis.shifts = [], new PerformanceObserver((list) => {
+def test_nothing_moves_while_the_page_loads_and_a_story_appears(browser, made, width):
+    browser.window(width, 900)
+    open_page(browser, made[0])
+    browser.run("""void (globalThis.shifts = [], new PerformanceObserver((list) => {
         for (const entry of list.getEntries()) shifts.push(entry.value);
     }).observe({ type: "layout-shift", buffered: true }))""")
-    page.run("document.getElementById('story').scrollIntoView()")
+    browser.run("document.getElementById('story').scrollIntoView()")
     lengths = []
     for seed in range(6):
-        write_story(page, "once upon a time", temperature=1, seed=seed, maximum=400)
-        lengths.append(page.run("document.querySelectorAll('#story-words .word').length"))
-    page.run("new Promise((resolve) => setTimeout(resolve, 300))")
-    assert page.run("shifts") == []
+        write_story(browser, "once upon a time", temperature=1, seed=seed, maximum=400)
+        lengths.append(browser.run("document.querySelectorAll('#story-words .word').length"))
+    browser.run("new Promise((resolve) => setTimeout(resolve, 300))")
+    assert browser.run("shifts") == []
     assert max(lengths) > 40
 
 
