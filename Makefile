@@ -3,6 +3,7 @@
 # make test   runs the linter and the everyday tests
 # make test-all   runs these and the thorough ones; make test-slow, by hand: 200 kills, 10,000 hostile cases
 # make single   joins hw04/code/lstlm.py and what it stands on into one file that runs anywhere, build/lstlm.py
+# make page   writes build/lstlm.html: the model that ships in one file, which any browser opens and runs
 # make report   makes hw04/report.pdf from the stored results; make experiments adds those that are missing (days of one
 #               core, less with a GPU; LSTLM_DATA=DIR: where tiny/, wiki/ and glove.6B/ are, if not in hw04/data)
 # make bench   measures training, evaluation and generation beside a textbook's loops: 15 minutes, with nothing else running
@@ -20,7 +21,7 @@ PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2
 LSTLM = .venv/bin/python hw04/code/lstlm.py
 SAMPLE = -train_corpus hw04/data/sample/train.tokens -valid_corpus hw04/data/sample/valid.tokens
 
-.PHONY: help story demo test test-all test-thorough test-slow single bench report experiments traces handin clean
+.PHONY: help story demo test test-all test-thorough test-slow single page bench report experiments traces handin clean
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
 
@@ -75,6 +76,9 @@ test-slow: .venv/dev
 
 single: .venv/program
 	@.venv/bin/python hw04/single.py
+
+page: .venv/program
+	@.venv/bin/python hw04/page/make_page.py -corpus hw04/data/sample/test.tokens
 
 bench: .venv/dev
 	@.venv/bin/python bench/lstlm/compare.py "$${LSTLM_DATA:-hw04/data}/tiny/tiny.train.tokens.4M"

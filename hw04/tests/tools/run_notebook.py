@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+"""Run hw04/lstlm.ipynb from top to bottom, and store it with its outputs.
+
+    python run_notebook.py     # some minutes; its model is build/notebook.pt
+
+Progress bars are left out, and so is when each cell ran.
+"""
+
+from pathlib import Path
+
+import nbformat
+from nbconvert.preprocessors import ExecutePreprocessor
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "lstlm.ipynb"
+
+
+def cleaned(outputs: list) -> list:
+    """The outputs of a cell: what was printed in one piece, and nothing of standard error."""
+    kept = []
+    for output in outputs:
+        if output.get("name") == "stderr":
+            continue
+        if kept and output.output_type == kept[-1].output_type == "stream":
+            kept[-1].text += output.text
+        else:
+            kept.append(output)
+    return kept
+
+
+def main() -> None:
+    """Run it and write it."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    run = ExecutePreprocessor(timeout=3600, record_timing=False)
+    run.preprocess(notebook, {"metadata": {"path": str(NOTEBOOK.parent)}})
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = cleaned(cell.outputs)
+    notebook.metadata.language_info = {"name": "python"}
+    nbformat.write(notebook, NOTEBOOK)
+
+
+if __name__ == "__main__":
+    main()
