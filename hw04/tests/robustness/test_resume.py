@@ -253,8 +253,8 @@ def test_a_second_ctrl_c_in_the_gradient_step_stops_at_once(folder, monkeypatch,
         nonlocal steps
         steps += 1
         if steps == 15:
-            signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
         return step(*args)
 
     with monkeypatch.context() as patch:
