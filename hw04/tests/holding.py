@@ -3,7 +3,8 @@
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lstlm
@@ -36,3 +37,11 @@ def held(path: Path) -> Iterator[int]:
         except BaseException:
             process.kill()  # as the test may have stopped it
             raise
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until a condition is true; half a minute is too long."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)

@@ -70,7 +70,7 @@ def side_file(model: Path, ending: str) -> Path:
 
 def follow_link(model: Path) -> Path:
     """Where a model is in truth, if its path is a link, which is to stay one."""
-    if not model.is_symlink():
+    if not model.is_symlink() or (model.exists() and not model.is_file()):  # /dev/fd/3, a pipe
         return model
     target = Path(os.path.realpath(model))
     print(f"note: {model} is a link; the model and its side files are at {target}", file=sys.stderr)

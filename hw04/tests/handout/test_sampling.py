@@ -2,14 +2,26 @@
 
 import math
 
+import lstlm
 import pytest
 import torch
+from backstage.checkpoint import Loaded
+from backstage.continuations import Continuation
 from backstage.reading import next_logits
 from backstage.sampling import Sampling
 from backstage.state import State
 from hypothesis import given
 from hypothesis import strategies as st
-from lstlm import BOS, EOS, UNK, UserError, generate_next_token, next_token_logits
+from lstlm import (
+    BOS,
+    EOS,
+    UNK,
+    LanguageModel,
+    UserError,
+    generate_next_token,
+    grow,
+    next_token_logits,
+)
 from small import make_model, make_stories
 
 # Of ids 0 to 7; ids 0 and 1 are never generated.
@@ -206,3 +218,101 @@ def test_the_end_of_a_story_can_be_chosen():
 def test_scores_that_are_no_numbers_are_refused(bad):
     with pytest.raises(UserError, match="no finite numbers"):
         probabilities(torch.tensor([0.0, 0.0, 1.0, bad]))
+
+
+# ---- Ties ---------------------------------------------------------------------------------------
+
+TIED = [7, 12, 13, 30]  # the words that are the most probable ones alike
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16, torch.int8], ids=str)
+def tied(request):
+    """A model, in each precision of generation, that has four best words, and four next ones."""
+    model = make_model(dtype=torch.float32)
+    model.precision = request.param
+    with torch.no_grad():
+        model.output.weight.zero_()
+        model.output.bias.fill_(-1)
+        model.output.bias[TIED] = 2
+        model.output.bias[[8, 9, 20, 31]] = 1
+    words = [f"w{i}" for i in range(40)]
+    return LanguageModel(Loaded(model.eval(), None, words, {}, {}, None))
+
+
+def test_of_equal_words_the_first_is_taken_and_leads_the_table(tied):
+    """Given all at once, a token at a time, and in a batch."""
+    for state in (None, State()):
+        ids = [1, 5]
+        for _ in range(3):
+            ids.append(generate_next_token(tied.model, ids, greedy=True, state=state))
+        assert ids == [1, 5, 7, 7, 7]
+    stories = [Continuation([1, 5], 2, seed, 3) for seed in range(3)]
+    for _ in grow(tied.model, stories, Sampling(greedy=True)):
+        pass
+    assert [story.ids for story in stories] == [ids] * 3
+    logits = next_token_logits(tied.model, [1, 5], Sampling())
+    table = tied.most_probable(logits, torch.softmax(logits, 0), 10)
+    order = [*TIED, 8, 9, 20, 31, 2, 3]
+    assert [word for word, _ in table] == [f"w{i}" for i in order]
+    probs = [p for _, p in table]
+    assert len(set(probs[:4])) == len(set(probs[4:8])) == 1 and probs == sorted(probs)[::-1]
+
+
+def test_words_that_only_their_logits_tell_apart_stand_in_the_order_of_those():
+    """At such a temperature all probabilities are equal numbers."""
+    settings = Sampling(greedy=True, temperature=1e300)
+    logits = next_token_logits(MODEL, [1], settings, State(stories=[[1]], logits=LOGITS[None]))
+    probs = torch.softmax(logits, 0)
+    assert len(probs[2:].unique()) == 1
+    language_model = LanguageModel(Loaded(MODEL, None, list("abcdefgh"), {}, {}, None))
+    table = language_model.most_probable(logits, probs, 3)
+    assert [word for word, _ in table] == ["g", "f", "e"]
+    assert int(logits.argmax()) == 6
+
+
+# ---- Numbers at the ends of what a float is -----------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [1e-39, 1e-46, 1e-300, 1e-310, 5e-324])
+def test_the_smallest_temperatures_take_the_most_probable(temperature):
+    expected = [0.0] * 6 + [1.0, 0.0]
+    assert probabilities(LOGITS, temperature=temperature).tolist() == expected
+    two = torch.tensor([0, 0, 3.0, 3.0, 1.0])
+    probs = probabilities(two, temperature=temperature, top_k=3, top_p=0.9, min_p=0.1)
+    assert probs.tolist() == [0, 0, 0.5, 0.5, 0]
+
+
+def test_the_largest_temperature_takes_each_alike():
+    probs = probabilities(LOGITS, temperature=1e308)
+    torch.testing.assert_close(probs[2:], torch.full((6,), 1 / 6, dtype=torch.float64))
+
+
+NUMBERS = ["-5e-1", "-.5", "-0.5e0", "-5E-01"]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_negative_number_is_one_in_each_of_its_forms(number):
+    args = lstlm.parse_args(["-use", "-fpenalty", number, "-greedy"])
+    assert (args.sampling.fpenalty, args.greedy) == (-0.5, True)
+    assert lstlm.parse_args(["-use", f"-fpenalty={number}"]).sampling.fpenalty == -0.5
+    assert lstlm.parse_args(["-use", "-text", number]).text == number
+
+
+FLAGS = (
+    "lr", "emb_lr", "weight_decay", "dropout", "fpenalty", "temperature", "top_p", "min_p", "H",
+    "N", "E", "B", "EDim", "VSize", "bptt", "patience", "valid_every", "seed", "top_k",
+    "max_tokens", "samples",
+)
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+@pytest.mark.parametrize("number", ["-3e0", "-1e400", "-inf", "-nan"])
+def test_a_number_that_makes_no_sense_is_told_by_its_flag(flag, number):
+    with pytest.raises(UserError, match=f"-{flag}\\b.*: give a (whole )?number"):
+        lstlm.parse_args(["-train", f"-{flag}", number])
+
+
+def test_what_only_looks_like_a_number_is_no_value():
+    for words in (["-3e0"], ["-greedy", "-3e0"], ["-test_corpus", "a", "-3e0"]):
+        with pytest.raises(UserError):
+            lstlm.parse_args(["-evaluate", *words])

@@ -186,6 +186,7 @@ def test_mistakes_are_told(trained, small_lm, run, tmp_path):
         (["-evaluate", "-model", tmp_path / "x"], "no such model"),
         ([*flags, "-lr", 0], "-lr"), ([*flags, "-K", 0], "-K"),
         ([*flags, "-lstm", trained.model, "-model", tmp_path / "odd.pt"], "no lstlm file"),
+        (["-evaluate", "-model", trained.model, "-K", 9], "-K 9: the model"),
         ([], "required"),
     ]
     for wrong, said in mistakes:
@@ -198,6 +199,7 @@ def test_mistakes_are_told(trained, small_lm, run, tmp_path):
 @pytest.mark.parametrize(("part", "changes"), [
     ("config", {"N": 10**6}), ("config", {"H": 10**9}), ("config", {"K": 3.0}),
     ("facts", {"sample": 7}), ("config", {"more": 1}), ("facts", {"folder": None}),
+    ("config", {"cased": "no"}), ("config", {"EDim": 17}),
 ])
 def test_a_file_that_cannot_be_right_is_refused_before_a_large_model_is_made(
     trained, run, tmp_path, part, changes
@@ -207,3 +209,38 @@ def test_a_file_that_cannot_be_right_is_refused_before_a_large_model_is_made(
     status, _, error = run(fflm, "-evaluate", "-model", tmp_path / "odd.pt")
     assert status == 2
     assert "no fflm file, or damaged" in error
+
+
+def change_weight(weights: dict, how: str) -> None:
+    """Make one of the weights what none of ours is."""
+    name = "output.bias"
+    if how == "nan":
+        weights[name][3] = math.nan
+    elif how == "inf":
+        weights["embedding.weight"][4, 0] = math.inf
+    elif how == "shape":
+        weights[name] = weights[name][1:].clone()
+    elif how == "type":
+        weights[name] = weights[name].long()
+    else:
+        weights["more.weight"] = torch.ones(1)
+
+
+@pytest.mark.parametrize("how", ["nan", "inf", "shape", "type", "name"])
+def test_weights_that_are_none_of_ours_are_refused(trained, run, tmp_path, how):
+    weights = {name: x.clone() for name, x in trained.saved["weights"].items()}
+    change_weight(weights, how)
+    (tmp_path / "odd.pt").write_bytes(seal({**trained.saved, "weights": weights}))
+    status, _, error = run(fflm, "-evaluate", "-model", tmp_path / "odd.pt")
+    assert status == 2
+    assert "no fflm file, or damaged" in error and error.count("\n") == 1
+
+
+def test_weights_of_16_bits_are_read(trained, run, tmp_path, small_lm):
+    halves = {name: x.half() for name, x in trained.saved["weights"].items()}
+    (tmp_path / "half.pt").write_bytes(seal({**trained.saved, "weights": halves}))
+    flags = ["-evaluate", "-json", "-test_corpus", small_lm.valid, "-model", tmp_path / "half.pt"]
+    status, out, error = run(fflm, *flags)
+    assert status == 0, error
+    nats = trained.saved["facts"]["valid_nats"]
+    assert json.loads(out)["nats"] == pytest.approx(nats, abs=0.01)

@@ -15,7 +15,7 @@ from backstage.errors import UserError
 from backstage.files import lock_file
 from backstage.lock import exclusive
 from extensions import literature, unbiased
-from holding import held, start_python
+from holding import held, start_python, wait_for
 from stopping import check_equal, flags, read_log
 
 KILLING = Path(__file__).parents[1] / "tools" / "killing.py"
@@ -59,14 +59,6 @@ def starters():
     for starter in both:
         os.killpg(starter.process.pid, signal.SIGKILL)
         starter.process.communicate()
-
-
-def wait_for(condition) -> None:
-    """Wait until a condition is true; half a minute is too long."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def number_in(lock: Path) -> int:

@@ -16,9 +16,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import backstage.bookkeeping
+import fflm
 import lstlm
 import pytest
 import torch
+from holding import held, wait_for
 from small import content_of
 from stopping import check_equal, read_log, read_weights
 
@@ -44,11 +46,11 @@ def command(folder):
     return make
 
 
-def torchrun(command: list[str], **more) -> subprocess.Popen:
+def torchrun(command: list[str], program=lstlm, **more) -> subprocess.Popen:
     """Start two processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     return subprocess.Popen(
-        [sys.executable, *launcher, lstlm.__file__, *command], stdout=subprocess.PIPE,
+        [sys.executable, *launcher, program.__file__, *command], stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, **more,
     )
 
@@ -118,6 +120,41 @@ def test_a_model_that_the_first_process_cannot_save_is_the_best_of_none(folder, 
     assert "go on from the last state" not in err  # there is none
     assert "stopped early" not in err + out  # each epoch was better than those before
     assert "epoch 4, step" in err + out
+
+
+@pytest.mark.thorough
+def test_torchrun_trains_fflm_and_is_refused_a_name_that_another_has(folder, command):
+    """Of the two the first one asks for the lock, and neither reads data before it has it."""
+    assert lstlm.main(command("lm")) == 0
+    corpus = str(folder / "corpus")
+    corpora = ["-train_corpus", corpus, "-valid_corpus", corpus, "-lstm", str(folder / "lm.pt")]
+    small = ["-train", *corpora, "-K", "2", "-N", "4", "-E", "1", "-model", str(folder / "f.pt")]
+    process = torchrun(small, program=fflm)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert out.count("best valid loss") == 1
+    with held(folder / "f.pt") as holder:
+        process = torchrun(small, program=fflm)
+        out, err = process.communicate(timeout=300)
+    assert process.returncode == 1 and out == ""  # torchrun's own status
+    assert f"fflm.py: error: {folder}/f.pt: process {holder} works on it" in err
+    assert "exitcode  : 2" in err and "vocabulary" not in err
+    check_files(folder)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("victim", [0, 1])
+def test_of_two_processes_of_torchrun_one_is_killed(folder, command, victim):
+    process = torchrun([*command("m"), "-E", "1000000"])
+    wait_for(lambda: (folder / "m.pt").exists())
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[victim]), signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    ours = err[: err.index("failed (exitcode: -9)")]
+    assert ours.count("lstlm.py: error: another process has ended") == 1
+    assert "Traceback" not in ours
+    assert content_of(folder / "m.pt")["facts"]["processes"] == 2
 
 
 # ---- Forks --------------------------------------------------------------------------------------
@@ -201,6 +238,63 @@ def test_killed_between_segments_and_resumed_in_two_processes(launch, folder, co
     assert launch([*argv, "-resume"], output, processes=2) == [0, 0]
     assert "segments into the next" in (folder / "output.0").read_text()
     check_equal(folder, "m")
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("moment", [["step", "before", 4], ["step", "after", 5]], ids=str)
+def test_the_survivor_of_two_ends_in_one_line_with_its_state_valid(
+    launch, folder, command, victim, moment
+):
+    output = folder / "output"
+    assert launch(command("whole"), output, processes=2) == [0, 0]
+    started = time.perf_counter()
+    argv = command("m")
+    status = launch(argv, output, processes=2, fatal=moment, victim=victim)
+    assert time.perf_counter() - started < 60
+    assert (status[victim], status[1 - victim]) == (-signal.SIGKILL, 1)
+    told = (folder / f"output.{1 - victim}").read_text()
+    errors = [line for line in told.splitlines() if line.startswith("lstlm.py: ")]
+    assert len(errors) == 1 and "Traceback" not in told, told
+    assert errors[0].startswith("lstlm.py: error: another process has ended or cannot be reached (")
+    assert launch([*argv, "-resume"], output, processes=2) == [0, 0]
+    check_equal(folder, "m")
+
+
+def test_a_process_that_ends_for_an_error_of_its_own_does_not_leave_the_other_waiting(
+    launch, folder, command
+):
+    """The first one alone looks at whether the model can be written."""
+    (folder / "m.log.jsonl").mkdir()
+    output = folder / "output"
+    assert launch(command("m"), output, processes=2) == [2, 1]
+    assert "m.log.jsonl is there and no regular file" in (folder / "output.0").read_text()
+    told = (folder / "output.1").read_text()
+    assert "another process has ended" in told and "Traceback" not in told
+
+
+def test_a_name_that_another_has_is_refused_to_all_of_several(launch, folder, command):
+    argv = command("m")
+    before = sorted(path.name for path in folder.iterdir())
+    with held(folder / "m.pt") as holder:
+        started = time.perf_counter()
+        assert launch(argv, folder / "output", processes=2) == [2, 2]
+        assert time.perf_counter() - started < 5
+    first, second = ((folder / f"output.{rank}").read_text() for rank in range(2))
+    assert f"m.pt: process {holder} works on it (.m.lock)" in first
+    assert "m.pt: not for the first process, which says why" in second
+    for told in (first, second):
+        assert told.count("lstlm.py: error: ") == 1 and "vocabulary" not in told
+    assert sorted(path.name for path in folder.glob("[!o]*")) == before
+
+
+def test_one_of_several_processes_writes_the_trace(launch, folder, command):
+    trace = folder / "trace"
+    argv = [*command("m"), "-json", "-trace", str(trace)]
+    assert launch(argv, folder / "output", processes=2) == [0, 0]
+    assert trace.read_text().count("$ python lstlm.py -train") == 1
+    records = [line for line in trace.read_text().splitlines() if line.startswith("{")]
+    assert len(records) == 4
+    assert '"mode"' not in (folder / "output.1").read_text()
 
 
 @pytest.mark.parametrize("failures", [0, 1])

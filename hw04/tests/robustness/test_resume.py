@@ -25,7 +25,7 @@ import pytest
 import torch
 from backstage.errors import UserError
 from backstage.sealed import seal
-from small import content_of
+from small import ONE_THREAD, content_of
 from stopping import (
     STEPS,
     before_steps,
@@ -253,8 +253,8 @@ def test_a_second_ctrl_c_in_the_gradient_step_stops_at_once(folder, monkeypatch,
         nonlocal steps
         steps += 1
         if steps == 15:
-            signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
         return step(*args)
 
     with monkeypatch.context() as patch:
@@ -517,11 +517,69 @@ def test_that_a_gpu_makes_a_resumed_run_another_is_said(folder, monkeypatch, cap
     assert "note: on a GPU the result will not be equal to the bit" in out
 
 
-def test_one_of_several_processes_writes_the_trace(folder, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
-    with contextlib.ExitStack() as stack:
-        backstage.program.start_trace("lstlm.py", folder / "trace", [], stack)("typed")
-    assert not (folder / "trace").exists()
+CHANGES = {
+    "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_NUM_THREADS": "1",
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_setting_of_a_library_that_changes_the_bits_is_said(folder, monkeypatch, capsys, name):
+    for setting in CHANGES:
+        monkeypatch.delenv(setting, raising=False)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        assert lstlm.main(flags(folder, "m")) == 130
+    monkeypatch.setenv(name, CHANGES[name])
+    monkeypatch.setenv("ONEDNN_VERBOSE", "0")  # which changes nothing
+    capsys.readouterr()
+    assert lstlm.main([*flags(folder, "m"), "-resume"]) == 0
+    change = f"settings was none and is {name}={CHANGES[name]}"
+    out = capsys.readouterr().out
+    assert f"note: {change}: the result will not be equal to the bit" in out
+    assert content_of(folder / "m.pt")["facts"]["settings"] == f"{name}={CHANGES[name]}"
+
+
+def test_another_processor_is_said_and_what_an_old_state_lacks_is_not(
+    folder, monkeypatch, capsys, whole
+):
+    processor = torch.cpu.get_capabilities()["cpu_name"]
+    instructions = torch.backends.cpu.get_cpu_capability()
+    for name in ("old", "other"):
+        with monkeypatch.context() as patch:
+            stop_at(patch, 5)
+            assert lstlm.main(flags(folder, name)) == 130
+        path = folder / f"{name}.state.pt"
+        state = content_of(path)
+        assert state["facts"]["processor"] == processor
+        assert state["facts"]["instructions"] == instructions
+        if name == "old":
+            for fact in ("processor", "instructions", "settings"):
+                del state["facts"][fact]
+        else:
+            state["facts"] |= {"processor": "Z80", "instructions": "NONE"}
+        path.write_bytes(seal(state))
+        capsys.readouterr()
+        assert lstlm.main([*flags(folder, name), "-resume"]) == 0
+        out = capsys.readouterr().out
+        assert (f"processor was Z80 and is {processor}: " in out) == (name == "other")
+        assert (f"instructions was NONE and is {instructions}: " in out) == (name == "other")
+        assert out.count("equal to the bit") == (2 if name == "other" else 0)
+        check_equal(folder, name)
+
+
+@pytest.mark.thorough
+def test_other_instructions_are_said(folder, monkeypatch):
+    """ATEN_CPU_CAPABILITY is read when PyTorch starts."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        assert lstlm.main(flags(folder, "m")) == 130
+    environment = {**ONE_THREAD, "ATEN_CPU_CAPABILITY": "default"}
+    command = [sys.executable, lstlm.__file__, *flags(folder, "m"), "-resume"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    now = torch.backends.cpu.get_cpu_capability()
+    assert f"note: instructions was {now} and is DEFAULT: " in done.stdout
+    assert "note: settings was none and is ATEN_CPU_CAPABILITY=default: " in done.stdout
 
 
 # ---- A run knows its own model ------------------------------------------------------------------

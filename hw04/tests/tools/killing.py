@@ -10,6 +10,7 @@ moments, `save_steps`, and perhaps
     fatal       such as ["fsync", "before", 3]: the moment at which it is killed
     delay       the seconds after which it is killed
     processes   how many train together, as torchrun would start them; each has output.N
+    victim      which of the processes alone is killed at that moment
     poisoned    [N, K, L]: the losses number K to L of process N are no numbers
 """
 
@@ -125,7 +126,7 @@ def poison(first: int, last: int) -> None:
 
 def train(
     argv: list[str], output: str, save_steps: int, fatal: list | None = None,
-    poisoned: list | None = None, save_seconds: float = 300,
+    poisoned: list | None = None, save_seconds: float = 300, victim: int | None = None,
 ) -> None:
     """Train, and end this process. What it prints goes to `output`, then the moments' counts."""
     signal.alarm(SECONDS)
@@ -137,9 +138,10 @@ def train(
         backstage.saving.SAVE_STEPS = save_steps
         backstage.saving.SAVE_SECONDS = save_seconds
         backstage.bookkeeping.draw_curve = lambda *_: None  # it takes longer than all the rest
-        moments = Moments(fatal)
+        rank = int(os.environ.get("RANK", 0))
+        moments = Moments(fatal if victim in (None, rank) else None)
         moments.install()
-        if poisoned and poisoned[0] == int(os.environ.get("RANK", 0)):
+        if poisoned and poisoned[0] == rank:
             poison(*poisoned[1:])
         status = lstlm.main(argv)
         print(json.dumps(moments.counts))
