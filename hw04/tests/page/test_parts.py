@@ -12,6 +12,7 @@ from backstage.sampling import Sampling, restricted
 from backstage.words import detokenize, tokenize_text
 from pages import load_model, small_loaded, value
 from small import KINDS, SAMPLE, make_stories
+from tables import tables
 
 TEXTS = [
     "", " \t\n", "Once upon a time, there was a girl.", "\"Hi!\" she said. 'No,' he said.",
@@ -36,8 +37,11 @@ def random_texts(count: int) -> list[str]:
 @pytest.mark.parametrize("cased", [False, True])
 def test_tokens_are_those_of_the_program(parts, cased):
     texts = TEXTS + random_texts(1500)
-    script = "(texts, cased) => texts.map((text) => parts.tokenize(text, cased))"
-    found = value(parts, script, texts, cased)
+    script = """(texts, tables, cased) => {
+        const tokenizer = new parts.Tokenizer(tables, cased);
+        return texts.map((text) => tokenizer.tokenize(text));
+    }"""
+    found = value(parts, script, texts, tables(), cased)
     for text, tokens in zip(texts, found, strict=True):
         assert tokens == tokenize_text(text, cased), repr(text)
 
@@ -47,11 +51,11 @@ def test_readable_text_is_that_of_the_program(parts, cased):
     stories = (SAMPLE / "test.tokens").read_text("utf-8").splitlines()[:40]
     many = [story.split() for story in stories]
     many += [tokenize_text(text, cased) for text in TEXTS + random_texts(500)]
-    script = """(many, cased) => many.map((tokens) => {
-        const detokenizer = new parts.Detokenizer(cased);
+    script = """(many, tables, cased) => many.map((tokens) => {
+        const detokenizer = new parts.Detokenizer(new parts.Tokenizer(tables, cased));
         return tokens.map((token) => detokenizer.next(token)).join("");
     })"""
-    found = value(parts, script, many, cased)
+    found = value(parts, script, many, tables(), cased)
     for tokens, text in zip(many, found, strict=True):
         assert text == detokenize(tokens, cased), tokens
 
