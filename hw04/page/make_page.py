@@ -35,7 +35,7 @@ from backstage.checkpoint import Loaded, save_model  # noqa: E402
 from backstage.errors import UserError  # noqa: E402
 from backstage.files import atomic_write  # noqa: E402
 from backstage.shell import guarded  # noqa: E402
-from tables import tables  # noqa: E402
+from page_tables import tables  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 LARGEST = 15e6  # bytes of a page that can still be sent around

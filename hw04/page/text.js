@@ -1,6 +1,6 @@
 // Words: what a person types -> tokens, and tokens -> readable text. This is backstage/words.py in
-// JavaScript; a test compares the two. Its tables of characters come with the model (tables.py),
-// so that they do not depend on how much of Unicode a browser knows.
+// JavaScript; a test compares the two. Its tables of characters come with the model, made by
+// page_tables.py, so that they do not depend on how much of Unicode a browser knows.
 
 export const UNK = 0;
 export const BOS = 1;

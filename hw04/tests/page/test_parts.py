@@ -1,6 +1,7 @@
 """The page's modules beside the program that they repeat, in a browser."""
 
 import random
+import unicodedata
 
 import lstlm
 import make_page
@@ -10,9 +11,9 @@ from backstage.continuations import looping
 from backstage.repl import describe_unknown
 from backstage.sampling import Sampling, restricted
 from backstage.words import detokenize, tokenize_text
+from page_tables import tables
 from pages import load_model, small_loaded, value
 from small import KINDS, SAMPLE, make_stories
-from tables import tables
 
 TEXTS = [
     "", " \t\n", "Once upon a time, there was a girl.", "\"Hi!\" she said. 'No,' he said.",
@@ -28,15 +29,21 @@ TEXTS = [
 
 
 def random_texts(count: int) -> list[str]:
-    """Texts of letters, marks, spaces and odd characters in random order."""
+    """Texts of letters, marks, spaces and odd characters in random order, half of any script."""
     drawn = random.Random(0)
     pieces = [*"abtsmdIN'\"-.,!?()[]$% \n", "n't", "'s", "...", "’", "—", "é", "ß", "´", "\u200b"]
-    return ["".join(drawn.choices(pieces, k=drawn.randint(1, 30))) for _ in range(count)]
+    planes = [chr(code) for code in range(0x30000)]
+    known = [one for one in planes if unicodedata.category(one) not in ("Cn", "Co", "Cs")]
+    texts = []
+    for number in range(count):
+        any_script = drawn.choices(known, k=8) if number % 2 else []
+        texts.append("".join(drawn.choices(pieces + any_script, k=drawn.randint(1, 30))))
+    return texts
 
 
 @pytest.mark.parametrize("cased", [False, True])
 def test_tokens_are_those_of_the_program(parts, cased):
-    texts = TEXTS + random_texts(1500)
+    texts = TEXTS + random_texts(3000)
     script = """(texts, tables, cased) => {
         const tokenizer = new parts.Tokenizer(tables, cased);
         return texts.map((text) => tokenizer.tokenize(text));
