@@ -53,12 +53,21 @@ function startPage() {
     trouble.classList.add("certain");
     find("main").prepend(trouble);
   };
+  const refuse = () => fail("This browser does not let the page compute. Try another one.");
+  let worker; // it starts while the model is still being read
+  try {
+    worker = new Worker(URL.createObjectURL(new Blob([script])));
+  } catch {
+    refuse();
+    return;
+  }
+  worker.onerror = refuse;
   addEventListener("DOMContentLoaded", () => {
     try {
       const style = getComputedStyle(document.documentElement);
       if (!style.getPropertyValue("--whole")) throw new Error("its style is not as it was written");
       const model = find("model");
-      run(new Worker(URL.createObjectURL(new Blob([script]))), model.textContent, fail);
+      run(worker, model.textContent, fail);
       model.remove();
     } catch (error) {
       fail(damaged(error.message));
@@ -89,7 +98,6 @@ function run(worker, encoded, fail) {
       waiting[kind].answer(content);
     }
   };
-  worker.onerror = () => fail("This browser does not let the page compute. Try another one.");
   const inside = new Inside();
   const surprise = new Surprise(ask, (...seen) => inside.show(...seen));
   const next = new NextWord(ask);

@@ -1,7 +1,7 @@
 // What the worker does for the page: the next word, a story, the surprise of a text. Each job lets
 // others in between two tokens, and ends early when a newer one of its kind has come.
 
-import { BOS, EOS, UNK, Detokenizer, tokenize } from "./text.js";
+import { BOS, EOS, UNK, Detokenizer } from "./text.js";
 import { nearest } from "./nearest.js";
 import { GATES } from "./model.js";
 import { PLAIN, choose, distribution, looping, most, randomNumbers, rank, softmax }
@@ -45,7 +45,7 @@ export class Jobs {
 
   /** A text as the model sees it: its pieces, and what is known of each. */
   understand(text) {
-    const tokens = tokenize(text, this.model.cased);
+    const tokens = this.model.tokenizer.tokenize(text);
     const pieces = this.model.split(tokens);
     return { tokens, pieces, ids: pieces.map((piece) => this.model.id(piece)) };
   }
@@ -73,7 +73,7 @@ export class Jobs {
     }
     const probs = distribution(this.model.logits(states.at(-1)), [], PLAIN);
     const best = most(probs, 10);
-    const begun = { text: text.trimEnd(), detokenizer: new Detokenizer(this.model.cased) };
+    const begun = { text: text.trimEnd(), detokenizer: new Detokenizer(this.model.tokenizer) };
     for (const token of tokens) begun.detokenizer.next(token);
     this.post("next", number, {
       tokens: pieces.map((piece, i) => [piece, ids[i]]).slice(-SHOWN)

@@ -35,6 +35,7 @@ from backstage.checkpoint import Loaded, save_model  # noqa: E402
 from backstage.errors import UserError  # noqa: E402
 from backstage.files import atomic_write  # noqa: E402
 from backstage.shell import guarded  # noqa: E402
+from page_tables import tables  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 LARGEST = 15e6  # bytes of a page that can still be sent around
@@ -132,11 +133,11 @@ def payload(loaded: Loaded, card: dict) -> bytes:
         tensors[name] = {"size": len(vector), "at": block.add(vector.float())}
     config = loaded.config
     head = {
-        "words": loaded.words, "merges": merges(loaded), "cased": config.cased,
+        "words": loaded.words, "merges": merges(loaded), "cased": config.cased, "tables": tables(),
         "cell": config.cell, "attention": config.a, "positions": config.positions,
         "layers": len(loaded.model.layer_weights()), "tensors": tensors, "card": card,
     }
-    text = json.dumps(head, separators=(",", ":")).encode()
+    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
     text += b" " * (-(len(text) + 4) % COLUMNS)
     data = len(text).to_bytes(4, "little") + text + bytes(block.bytes)
     return data + zlib.crc32(data).to_bytes(4, "little")

@@ -2,7 +2,7 @@
 //
 // Sizes in comments: V words, N the size of a layer's states, D that of the last layer's.
 
-import { BOS, EOS, UNK } from "./text.js";
+import { BOS, EOS, Tokenizer, UNK } from "./text.js";
 import { WordPieces } from "./pieces.js";
 import { Products } from "./products.js";
 
@@ -45,8 +45,8 @@ export class Model {
     const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
     const head = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
     Object.assign(this, {
-      words: head.words, card: head.card, cased: head.cased, cell: head.cell,
-      attention: head.attention, positions: head.positions,
+      words: head.words, card: head.card, cell: head.cell, attention: head.attention,
+      positions: head.positions, tokenizer: new Tokenizer(head.tables, head.cased),
     });
     this.ids = new Map(this.words.map((word, id) => [word, id]));
     this.pieces = head.merges ? new WordPieces(head.merges) : null;

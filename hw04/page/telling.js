@@ -9,7 +9,7 @@ import { Detokenizer, EOS } from "./text.js";
 export class Telling {
   constructor(model) {
     this.model = model;
-    this.detokenizer = new Detokenizer(model.cased);
+    this.detokenizer = new Detokenizer(model.tokenizer);
     this.waiting = []; // steps of a word that further pieces may join
   }
 

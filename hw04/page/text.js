@@ -1,57 +1,79 @@
 // Words: what a person types -> tokens, and tokens -> readable text. This is backstage/words.py in
-// JavaScript; a test compares the two.
+// JavaScript; a test compares the two. Its tables of characters come with the model, made by
+// page_tables.py, so that they do not depend on how much of Unicode a browser knows.
 
 export const UNK = 0;
 export const BOS = 1;
 export const EOS = 2;
 
-// Typographic marks and the ASCII ones that the corpora have instead.
-const PLAIN_MARKS = new Map([
-  ..."‘’‚‛′`".split("").map((mark) => [mark, "'"]),
-  ..."“”„‟«»".split("").map((mark) => [mark, '"']),
-  ..."‐‒–—―⸺⸻−".split("").map((mark) => [mark, "-"]),
-]);
-const MARKS = new RegExp(`[${[...PLAIN_MARKS.keys()].join("")}]`, "g");
-const CLITICS = "[nN]'[tT]|'[sS]|'[mM]|'[dD]|'[rR][eE]|'[vV][eE]|'[lL][lL]";
-const CLITIC_AFTER_WORD = new RegExp(
-  `(?<=[A-Za-z0-9])(${CLITICS})(?=(?:${CLITICS}){0,9}(?![A-Za-z0-9]))`, "g",
-);
 // What Python's \s matches, which is not quite what JavaScript's does.
 const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f"
   + "\\u205f\\u3000";
-const TOKEN = new RegExp(
-  "[A-Za-z0-9]+(?:['-][A-Za-z0-9]+)*" // a word, with inner hyphens or apostrophes
-  + `|(?:${CLITICS})(?![A-Za-z0-9])` // a clitic, parted from its word before
-  + "|\\.\\.\\."
-  + `|[^${SPACE}]`, // any other mark stands alone
-  "gu",
-);
-const QUOTES = new Set(['"', "'"]);
-const GLUED_LEFT = new Set(
-  [...",.!?;:)]}%", "...", "n't", "'s", "'m", "'d", "'re", "'ve", "'ll"],
-);
-const GLUED_RIGHT = new Set("([{$#");
-const NO_SENTENCE = new Set("\"'([{)]}"); // these leave the beginning of a sentence as it is
-const GO_ON = new Set(["he", "she", "said", "asked"]); // small after `!"`
 
-/** Raw text -> tokens, as the corpora have them. */
-export function tokenize(text, cased) {
-  let plain = text.normalize("NFKC").replace(MARKS, (mark) => PLAIN_MARKS.get(mark));
-  if (!cased) plain = plain.toLowerCase();
-  return plain.replace(CLITIC_AFTER_WORD, " $1").match(TOKEN) ?? [];
+export class Tokenizer {
+  constructor(tables, cased) {
+    Object.assign(this, { tables, cased });
+    const W = tables.wordCharacters;
+    const clitics = tables.clitics.map(anyCase).join("|");
+    this.clitic = new RegExp(
+      `(?<=[${W}])(${clitics})(?=(?:${clitics}){0,9}(?![${W}]))`, "gu",
+    );
+    this.token = new RegExp(
+      `(?:${clitics})(?![${W}])` // a clitic, parted from its word before
+      + `|[${W}]+(?:['·-][${W}]+)*` // a word: merry-go-round, o'clock, col·lecció
+      + `|\\.\\.\\.|[^${SPACE}]`, // any other mark stands alone
+      "gu",
+    );
+    this.piled = new RegExp(`([${tables.marks}]{${tables.mostMarks}})[${tables.marks}]+`, "gu");
+  }
+
+  /** Raw text -> tokens, as the corpora have them. */
+  tokenize(text) {
+    let plain = this.plain(text);
+    if (!this.cased) plain = plain.toLowerCase().normalize("NFC");
+    return plain.replace(this.clitic, " $1").match(this.token) ?? [];
+  }
+
+  /** A text in one spelling: see backstage/characters.py. */
+  plain(text) {
+    const once = this.respelled(text.toWellFormed());
+    if (/^[\x00-\x7f]*$/.test(once)) return once;
+    const apart = this.respelled(once.replace(this.piled, "$1").normalize("NFD"));
+    return apart.replace(this.piled, "$1").normalize("NFC");
+  }
+
+  respelled(text) {
+    const { spellings } = this.tables;
+    return Array.from(text, (letter) => (
+      Object.hasOwn(spellings, letter) ? spellings[letter] : letter
+    )).join("");
+  }
+
+  /** Whether two texts are parted again when no space stands between them. */
+  partsAgain(run, text) {
+    const apart = [...this.tokenize(run), ...this.tokenize(text)];
+    const joined = this.tokenize(run + text);
+    return joined.length === apart.length && joined.every((token, i) => token === apart[i]);
+  }
+
+  /** A word as a sentence begins with it, if that becomes the same word in lower case. */
+  capitalised(word) {
+    const [first = ""] = word;
+    const { titles } = this.tables;
+    const capital = Object.hasOwn(titles, first) ? titles[first] : first.toUpperCase();
+    return capital.toLowerCase() === first ? capital + word.slice(first.length) : word;
+  }
 }
 
-/** Whether `tokenize` parts two texts again when no space stands between them. */
-function partsAgain(run, text, cased) {
-  const apart = [...tokenize(run, cased), ...tokenize(text, cased)];
-  const joined = tokenize(run + text, cased);
-  return joined.length === apart.length && joined.every((token, i) => token === apart[i]);
+/** A regular expression for a clitic in letters of either case. */
+function anyCase(clitic) {
+  return clitic.replace(/[a-z]/g, (letter) => `[${letter}${letter.toUpperCase()}]`);
 }
 
 /** The inverse of `tokenize`: `next(token)` gives the text to append, with its space before it. */
 export class Detokenizer {
-  constructor(cased) {
-    this.cased = cased;
+  constructor(tokenizer) {
+    this.tokenizer = tokenizer;
     this.parts = []; // the last 16 texts since the last space
     this.openQuotes = new Set();
     this.glueNext = true;
@@ -61,26 +83,29 @@ export class Detokenizer {
   /** What `next` would give, without going on. */
   peek(token) {
     const openQuotes = new Set(this.openQuotes);
-    return Object.assign(new Detokenizer(this.cased), this, { openQuotes }).next(token);
+    return Object.assign(new Detokenizer(this.tokenizer), this, { openQuotes }).next(token);
   }
 
   next(token) {
+    const { tables, cased } = this.tokenizer;
     const run = this.parts.join("");
-    const isQuote = QUOTES.has(token);
+    const isQuote = tables.quotes.includes(token);
     // Quotes open and close in turn, but an apostrophe after an s is a possessive: birds' songs.
     const possessive = token === "'" && !this.openQuotes.has(token) && run.endsWith("s");
     if (isQuote && !possessive && !this.openQuotes.delete(token)) this.openQuotes.add(token);
     const opens = this.openQuotes.has(token);
-    if (opens && !/[\p{L}\p{N}]$/u.test(run)) this.begins = true;
-    const goesOn = GO_ON.has(token) && /[!?]"$/.test(run);
+    const last = Array.from(run).at(-1) ?? ""; // a pattern that ends with $ errs beyond U+FFFF
+    if (opens && !/\p{L}|\p{N}/u.test(last)) this.begins = true;
+    const goesOn = tables.goOn.includes(token) && /[!?]"$/.test(run);
     const wanted = token === "i" || (this.begins && !goesOn);
-    const capital = wanted && !this.cased && /^[a-z]/.test(token);
-    const text = capital ? token[0].toUpperCase() + token.slice(1) : token;
-    let glue = this.glueNext || GLUED_LEFT.has(token.toLowerCase()) || (isQuote && !opens);
-    glue = glue && partsAgain(run, text, this.cased);
+    const text = wanted && !cased ? this.tokenizer.capitalised(token) : token;
+    const gluesLeft = tables.gluedLeft.includes(token.toLowerCase());
+    let glue = this.glueNext || gluesLeft || (isQuote && !opens);
+    glue = glue && this.tokenizer.partsAgain(run, text);
     this.parts = glue ? [...this.parts.slice(-15), text] : [text];
-    this.glueNext = opens || GLUED_RIGHT.has(token);
-    if (!NO_SENTENCE.has(token)) this.begins = token === "." || token === "!" || token === "?";
+    this.glueNext = opens || tables.gluedRight.includes(token);
+    // Quotes and brackets leave it as it is.
+    if (!isQuote && !"([{)]}¿¡".includes(token)) this.begins = tables.ends.includes(token);
     return glue ? text : ` ${text}`;
   }
 }

@@ -13,7 +13,7 @@ from small import KINDS, make_model
 FACTS = {"train_corpus": "a/corpus", "sample": False}
 # The modules of the page without the page: what tests call by `parts.tokenize` and so on.
 PARTS = (
-    "tokenize", "Detokenizer", "WordPieces", "nearest", "Model", "distribution", "looping",
+    "Tokenizer", "Detokenizer", "WordPieces", "nearest", "Model", "distribution", "looping",
     "fromBase64", "halfLives", "stillKept", "randomNumbers", "choose",
 )
 

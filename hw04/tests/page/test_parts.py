@@ -1,6 +1,7 @@
 """The page's modules beside the program that they repeat, in a browser."""
 
 import random
+import unicodedata
 
 import lstlm
 import make_page
@@ -10,6 +11,7 @@ from backstage.continuations import looping
 from backstage.repl import describe_unknown
 from backstage.sampling import Sampling, restricted
 from backstage.words import detokenize, tokenize_text
+from page_tables import tables
 from pages import load_model, small_loaded, value
 from small import KINDS, SAMPLE, make_stories
 
@@ -27,17 +29,26 @@ TEXTS = [
 
 
 def random_texts(count: int) -> list[str]:
-    """Texts of letters, marks, spaces and odd characters in random order."""
+    """Texts of letters, marks, spaces and odd characters in random order, half of any script."""
     drawn = random.Random(0)
     pieces = [*"abtsmdIN'\"-.,!?()[]$% \n", "n't", "'s", "...", "’", "—", "é", "ß", "´", "\u200b"]
-    return ["".join(drawn.choices(pieces, k=drawn.randint(1, 30))) for _ in range(count)]
+    planes = [chr(code) for code in range(0x30000)]
+    known = [one for one in planes if unicodedata.category(one) not in ("Cn", "Co", "Cs")]
+    texts = []
+    for number in range(count):
+        any_script = drawn.choices(known, k=8) if number % 2 else []
+        texts.append("".join(drawn.choices(pieces + any_script, k=drawn.randint(1, 30))))
+    return texts
 
 
 @pytest.mark.parametrize("cased", [False, True])
 def test_tokens_are_those_of_the_program(parts, cased):
-    texts = TEXTS + random_texts(1500)
-    script = "(texts, cased) => texts.map((text) => parts.tokenize(text, cased))"
-    found = value(parts, script, texts, cased)
+    texts = TEXTS + random_texts(3000)
+    script = """(texts, tables, cased) => {
+        const tokenizer = new parts.Tokenizer(tables, cased);
+        return texts.map((text) => tokenizer.tokenize(text));
+    }"""
+    found = value(parts, script, texts, tables(), cased)
     for text, tokens in zip(texts, found, strict=True):
         assert tokens == tokenize_text(text, cased), repr(text)
 
@@ -47,11 +58,11 @@ def test_readable_text_is_that_of_the_program(parts, cased):
     stories = (SAMPLE / "test.tokens").read_text("utf-8").splitlines()[:40]
     many = [story.split() for story in stories]
     many += [tokenize_text(text, cased) for text in TEXTS + random_texts(500)]
-    script = """(many, cased) => many.map((tokens) => {
-        const detokenizer = new parts.Detokenizer(cased);
+    script = """(many, tables, cased) => many.map((tokens) => {
+        const detokenizer = new parts.Detokenizer(new parts.Tokenizer(tables, cased));
         return tokens.map((token) => detokenizer.next(token)).join("");
     })"""
-    found = value(parts, script, many, cased)
+    found = value(parts, script, many, tables(), cased)
     for tokens, text in zip(many, found, strict=True):
         assert text == detokenize(tokens, cased), tokens
 
