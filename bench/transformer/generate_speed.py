@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-sys.path.append(str(Path(__file__).resolve().parent))
 sys.path.append(str(Path(__file__).resolve().parents[2] / "hw4p1"))
 sys.path.append(str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
 from backstage.shell import importing
@@ -25,9 +24,8 @@ from backstage.shell import importing
 with importing("generate_speed.py", "-r requirements-dev.txt"):
     import torch
     from backstage.parser import positive, whole
-    from command_line import Parser
     from hw4lib.decoding import CachedScorer, SequenceGenerator
-    from hw4lib.entry import guarded
+    from hw4lib.entry import Parser, guarded
     from hw4lib.model import DecoderOnlyTransformer
 
 PROMPT = 10
@@ -36,7 +34,8 @@ EOS = 4
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser("generate_speed.py", __doc__)
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser("generate_speed.py", description=__doc__, formatter_class=layout)
     add = parser.add_argument
     add("--batch", type=positive, default=10, help="prompts (default: 10)")
     add("--new", type=positive, default=246, help="tokens to generate for each (default: 246)")

@@ -8,6 +8,7 @@ turn; the figures are medians in milliseconds, and the results are compared befo
 measured.
 """
 
+import argparse
 import os
 import statistics
 import sys
@@ -15,7 +16,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent))
 sys.path.append(str(Path(__file__).resolve().parents[2] / "hw4p1"))
 sys.path.append(str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
 from backstage.shell import importing
@@ -24,8 +24,7 @@ with importing("mytorch_speed.py", "-r requirements-dev.txt"):
     import numpy as np
     import torch
     from backstage.parser import positive
-    from command_line import Parser
-    from hw4lib.entry import guarded
+    from hw4lib.entry import Parser, guarded
     from hw4lib.errors import UserError
     from mytorch import Linear, MultiHeadAttention, ScaledDotProductAttention, Softmax
     from torch import nn
@@ -149,7 +148,8 @@ def compare(name: str, ours: Run, theirs: Run, repeats: int) -> None:
 
 
 def main() -> None:
-    parser = Parser("mytorch_speed.py", __doc__)
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser("mytorch_speed.py", description=__doc__, formatter_class=layout)
     parser.add_argument("-repeats", type=positive, default=20, help="(default 20)")
     repeats = parser.parse_args().repeats
     if os.environ.get("OMP_NUM_THREADS") != "1":

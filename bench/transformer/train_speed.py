@@ -25,7 +25,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent))
 sys.path.append(str(Path(__file__).resolve().parents[2] / "hw4p1"))
 sys.path.append(str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
 from backstage.shell import importing
@@ -36,9 +35,8 @@ with importing("train_speed.py", "-r requirements-dev.txt"):
     # isort: split
     import run_lm
     from backstage.parser import positive
-    from command_line import Parser
     from hw4lib.config import load_config
-    from hw4lib.entry import guarded
+    from hw4lib.entry import Parser, guarded
     from hw4lib.errors import UserError
     from hw4lib.model import DecoderOnlyTransformer
     from hw4lib.utils import create_optimizer, create_scheduler
@@ -98,7 +96,8 @@ def forever(loader: DataLoader) -> Iterator:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = Parser("train_speed.py", __doc__)
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = Parser("train_speed.py", description=__doc__, formatter_class=layout)
     add = parser.add_argument
     add("--data", metavar="DIR", help="transcripts (default: the embedded stories)")
     what = "replace a value of config.yaml (default: none)"

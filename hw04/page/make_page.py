@@ -34,6 +34,7 @@ import torch  # noqa: E402
 from backstage.checkpoint import Loaded, save_model  # noqa: E402
 from backstage.errors import UserError  # noqa: E402
 from backstage.files import atomic_write  # noqa: E402
+from backstage.parser import Parser  # noqa: E402
 from backstage.shell import guarded  # noqa: E402
 from page_tables import tables  # noqa: E402
 from torch import Tensor  # noqa: E402
@@ -251,15 +252,7 @@ def cost_of_rounding(loaded: Loaded, model: lstlm.LSTMLM, corpus: Path) -> dict:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "make_page.py", description=__doc__, formatter_class=layout, allow_abbrev=False
-    )
-
-    def refuse(message: str) -> None:
-        raise UserError(f"{message} (make_page.py -h lists the flags)")
-
-    parser.error = refuse
+    parser = Parser("make_page.py", __doc__)
     default = HW04.parent / "build" / "lstlm.html"
     parser.add_argument(
         "-model", type=Path, default=CODE / "lm_model.pt", help="the model (default the shipped)"
@@ -267,10 +260,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "-o", type=Path, default=default, help="the page (default build/lstlm.html)"
     )
-    parser.add_argument("-corpus", type=Path, help="print what 8 bits cost on this corpus")
-    parser.add_argument(
-        "-weights", type=Path, help="write the page's model here, for lstlm.py -model"
-    )
+    what = "print what 8 bits cost on this corpus (default none)"
+    parser.add_argument("-corpus", type=Path, help=what)
+    what = "write the page's model here, for lstlm.py -model (default nowhere)"
+    parser.add_argument("-weights", type=Path, help=what)
     args = parser.parse_args(argv)
     written = [path.resolve() for path in (args.o, args.weights) if path]
     read = [path.resolve() for path in (args.model, args.corpus) if path]
