@@ -117,6 +117,11 @@ def stories_of_training(train_path: Path, valid_path: Path, how: str) -> str:
     return DECIDED + kind
 
 
+def as_given(how: str) -> str:
+    """What `-stories` was, before `stories_of_training` decided."""
+    return "auto" if how.startswith(DECIDED) else how
+
+
 def note_oddities(path: Path, text: str, how: str) -> None:
     """Print what seems to have happened to a corpus on its way here."""
     note = mojibake_note(text, path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from backstage.bpe import WordPieces
-from backstage.corpora import stories_of_training
+from backstage.corpora import as_given, stories_of_training
 from backstage.device import choose_device, describe_machine
 from backstage.errors import UserError
 from backstage.files import check_writable, digest, remove_leftovers
@@ -86,8 +86,9 @@ def describe_training(args: Namespace, precision: torch.dtype, bpe: WordPieces |
         "sample": bool(args.sample_note),
         "seed": args.seed, "E": args.E, "B": args.B, "lr": args.lr, "emb_lr": args.emb_lr,
         "weight_decay": args.weight_decay, "schedule": args.schedule, "bptt": args.bptt,
-        "patience": args.patience, "valid_every": args.valid_every, "stories": args.stories,
-        "glove_only": args.glove_only, "precision": str(precision),
+        "patience": args.patience, "valid_every": args.valid_every,
+        "stories": as_given(args.stories), "glove_only": args.glove_only,
+        "precision": str(precision),
         **describe_machine(choose_device(args.device)), "processes": rank_and_world_size()[1],
         "pieces": hashlib.sha256(bpe.text.encode()).hexdigest()[:16] if bpe else "",
     }

@@ -9,7 +9,15 @@ from typing import NamedTuple
 
 from backstage.bpe import to_word_pieces
 from backstage.checkpoint import Loaded
-from backstage.corpora import SPECIAL, UNK, encode, note_oddities, read_stories, read_text
+from backstage.corpora import (
+    SPECIAL,
+    UNK,
+    encode,
+    note_oddities,
+    read_stories,
+    read_text,
+    stories_of_training,
+)
 from backstage.defaults import fill_corpora
 from backstage.errors import UserError
 from backstage.files import atomic_write, digest, to_json
@@ -39,16 +47,7 @@ class Corpus(NamedTuple):
 
 
 def read_corpus(loaded: Loaded, path: Path, how: str) -> Corpus:
-    """Read a corpus file with the vocabulary of a loaded model.
-
-    With `-stories auto` those of the training are read as they were there.
-    """
-    note_oddities(path, read_text(path), how)
-    facts = loaded.facts
-    trained = str(facts.get("stories", "auto"))
-    its_own = digest(path) in (facts.get("train_digest"), facts.get("valid_digest"))
-    if how == "auto" and its_own and trained != "stream":
-        how = trained
+    """Read a corpus file with the vocabulary of a loaded model."""
     stories = read_stories(path, how, loaded.config.cased)
     tokens = to_word_pieces(stories, loaded.bpe)
     ids = encode(tokens, loaded.token2idx)
@@ -77,12 +76,18 @@ def corpora_to_evaluate(args: Namespace, loaded: Loaded) -> Iterator[Corpus]:
     if how != args.stories and "stream" in (how, args.stories):
         trained = printable(str(how))
         print(f"note: trained with -stories {trained}, evaluated with -stories {args.stories}")
+    how = args.stories
+    if args.test_corpus:
+        for path in paths:
+            note_oddities(path, read_text(path), how)
+    else:  # as the training read them
+        how = stories_of_training(args.train_corpus, args.valid_corpus, how)
     if not args.json:
         trained_on = printable(loaded.facts["train_corpus"])
         print(f"{args.model}: V = {len(loaded.words):,}, trained on {trained_on}")
         print(TABLE_HEAD)
     for path in paths:
-        yield read_corpus(loaded, path, args.stories)
+        yield read_corpus(loaded, path, how)
 
 
 def measured(corpus: Corpus, nats: float, perplexity: float, seconds: float) -> dict:
