@@ -277,13 +277,14 @@ def check_page(browser: Browser, model: Path, folder: Path) -> None:
     assert browser.errors == []
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("width", [360, 1280])
-def test_nothing_moves_while_the_page_loads_and_a_story_appears(browser, made, width):
+def check_nothing_moves(browser: Browser, page: Path, width: int) -> None:
+    """Neither while the page loads nor while a story appears."""
     browser.window(width, 900)
-    open_page(browser, made[0])
+    open_page(browser, page)
     browser.run("""void (globalThis.shifts = [], new PerformanceObserver((list) => {
-        for (const entry of list.getEntries()) shifts.push(entry.value);
+        for (const { value, sources } of list.getEntries()) {
+            shifts.push([value, ...sources.map(({ node }) => node?.id || node?.className)]);
+        }
     }).observe({ type: "layout-shift", buffered: true }))""")
     browser.run("document.getElementById('story').scrollIntoView()")
     lengths = []
@@ -293,6 +294,12 @@ def test_nothing_moves_while_the_page_loads_and_a_story_appears(browser, made, w
     browser.run("new Promise((resolve) => setTimeout(resolve, 300))")
     assert browser.run("shifts") == []
     assert max(lengths) > 40
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_moves(browser, made, width):
+    check_nothing_moves(browser, made[0], width)
 
 
 @pytest.mark.thorough
@@ -386,6 +393,13 @@ def test_the_shipped_model_in_the_page(browser, shipped, tmp_path):
     assert rate >= 100
     assert [url.partition(":")[0] for url in browser.requests] == ["file", "blob"] * 3
     assert browser.errors == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [360, 1280, 3840])
+def test_nothing_moves_in_a_large_page(browser, shipped, width):
+    """It is painted before its model is read."""
+    check_nothing_moves(browser, shipped[0], width)
 
 
 @pytest.mark.slow
