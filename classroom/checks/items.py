@@ -92,7 +92,15 @@ HW4P1 = {
     "trainer": Item("LMTrainer"),
 }
 
-ASSIGNMENTS = {"hw04": HW04, "hw4p1": HW4P1}
+EXERCISES = {
+    "ex1": Item("exercise 1 feed-forward model"), "ex2": Item("exercise 2 tuning"),
+    "ex3": Item("exercise 3 fine-tuning"), "ex4": Item("exercise 4 other attention"),
+    "ex5": Item("exercise 5 word pieces"), "ex6": Item("exercise 6 GRU and RNN"),
+    "ex7": Item("exercise 7 both directions"), "ex8": Item("exercise 8 positions"),
+    "ex9": Item("exercise 9 tied vectors"),
+}
+
+ASSIGNMENTS = {"hw04": HW04 | EXERCISES, "hw4p1": HW4P1}
 
 
 def causes(assignment: str, item: str) -> tuple[tuple[str, str], ...]:
