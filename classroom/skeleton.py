@@ -20,6 +20,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "hw04" / "code")]
 from backstage.errors import UserError  # noqa: E402 - found by the line above
 from backstage.shell import guarded  # noqa: E402
 from emptied import emptied_module, modules_needed  # noqa: E402
+from grader.public import public_cases  # noqa: E402
 from parts import BLOCKS, PARTS, REPLACED, ROOT, Block  # noqa: E402
 
 MARK = ".skeleton"  # the file by which a folder is known to be one that this program made
@@ -124,6 +125,14 @@ def copy(source: Path, path: Path) -> None:
     path.write_bytes(source.read_bytes())
 
 
+def write_checks(folder: Path, assignment: str) -> None:
+    """check.py, what it stands on, and the cases that students get."""
+    put(folder / "check.py", (HERE / "handout" / "check.py").read_text(encoding="utf-8"))
+    for path in sorted((HERE / "checks").glob("*.py")):
+        put(folder / "checks" / path.name, path.read_text(encoding="utf-8"))
+    (folder / "checks" / "cases").write_bytes(public_cases(assignment))
+
+
 def clear(folder: Path) -> None:
     """Remove an earlier skeleton. Raises UserError if the folder holds anything else."""
     if not folder.exists():
@@ -141,6 +150,7 @@ def write_skeleton(out: Path) -> list[Path]:
         clear(folder)
         put(folder / MARK, "made by classroom/skeleton.py\n")
         write(folder)
+        write_checks(folder, name)
         put(folder / "README.md", (HERE / "handout" / f"{name}.md").read_text(encoding="utf-8"))
         folders.append(folder)
     return folders

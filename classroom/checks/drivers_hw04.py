@@ -130,7 +130,7 @@ def loss(program: ModuleType, given: dict) -> dict:
 def train(program: ModuleType, given: dict) -> dict:
     """The weights of a model that sees one token after each of some steps."""
     Path("corpus").write_text("a b c\nb c a\n")
-    model = stand_ins.Bigram(given["table"], given["bias"])
+    model = stand_ins.Bigram(given["table"], given["bias"], gain=given["gain"])
     steps = stand_ins.Steps(model, given["batches"], given["rate"])
     vocabulary = SimpleNamespace(
         config=SimpleNamespace(cased=False), token2idx=dict.fromkeys(program.SPECIAL, 0), bpe=None

@@ -45,7 +45,9 @@ HW04 = {
     "4": Item("4 gradient step", (
         ("backward through the graph a second time", "backward() is called twice for one loss"),
     )),
-    "5": Item("5 probabilities"),
+    "5": Item("5 probabilities", (
+        ("not enough values to unpack", "no probability is above 0: are they logarithms?"),
+    )),
     "6": Item("6 next token", (
         ("probability tensor contains", "torch.multinomial() wants probabilities, not scores: the "
          "softmax comes first"),

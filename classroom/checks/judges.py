@@ -138,7 +138,8 @@ def usual_cause(case: Case, got: dict[str, np.ndarray]) -> str:
 
 def agree(array: np.ndarray, got: np.ndarray, case: Case, name: str) -> bool:
     """Whether two arrays are equal where it counts."""
-    near = close(array.astype(float), got.astype(float), 10 * case.tolerance)
+    array, got = array.astype(float), got.astype(float)
+    near = close(array, got, 10 * case.tolerance) | (np.isnan(array) & np.isnan(got))
     if name in case.only and case.only[name].shape == near.shape:
         near |= ~case.only[name].astype(bool)
     return bool(near.all())
@@ -150,6 +151,8 @@ def look(expected: np.ndarray, got: np.ndarray) -> str:
         if expected.ndim == got.ndim and sorted(expected.shape) == sorted(got.shape):
             return "two dimensions are exchanged"
         return ""
+    if expected.dtype == got.dtype == bool:
+        return "the wrong way round: True where False belongs" if (expected != got).all() else ""
     expected, got = expected.astype(float), got.astype(float)
     if np.isnan(got).any():
         return "some numbers are NaN: a softmax over nothing but -inf, 0 / 0, or inf - inf"

@@ -12,22 +12,27 @@ from checks.letters import LETTERS, VOCABULARY
 
 
 class Bigram(nn.Module):
-    """A model with the interface of LSTMLM that sees one token: logits = table[token] + bias.
+    """A model with the interface of LSTMLM that sees one token.
 
-    If it is given a `state` that another minibatch has used, its logits are others.
+    Its logits are gain * (table[token] + bias). If it is given a `state` that another minibatch has
+    used, they are others.
     """
 
     bidirectional = False
 
-    def __init__(self, table: np.ndarray, bias: np.ndarray, carried: np.ndarray | None = None):
+    def __init__(
+        self, table: np.ndarray, bias: np.ndarray, carried: np.ndarray | None = None,
+        gain: float = 1.0,
+    ):
         super().__init__()
+        self.gain = gain
         self.table = nn.Parameter(torch.tensor(table))  # (V, V)
         self.bias = nn.Parameter(torch.tensor(bias))  # (V,)
         self.output = SimpleNamespace(weight=self.table)
         self.carried = torch.zeros(len(bias)) if carried is None else torch.tensor(carried)
 
     def forward(self, inputs: Tensor, lengths: Tensor, targets=None, state=None) -> Tensor:
-        logits = self.table[inputs] + self.bias  # (B, T, V)
+        logits = self.gain * (self.table[inputs] + self.bias)  # (B, T, V)
         if state is not None:
             logits = logits + state.position * self.carried
             state.position += inputs.shape[1]

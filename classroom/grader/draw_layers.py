@@ -54,9 +54,10 @@ def linear_case(rng: np.random.Generator, part: str, shape: tuple, times: int) -
     expected = {"Z": A @ W.T + b, **gradients[-1]}
     rows = math.prod(shape)
     summed = {k: sum(g[k] for g in gradients) for k in ("dLdW", "dLdb")}
+    piled = "gradients are added to those of the backward before: each takes its place"
     mistakes = [
         ("the bias is missing", {"Z": A @ W.T}),
-        ("gradients are added to those of the backward before: each takes its place", summed),
+        (piled, {"dLdW": summed["dLdW"]}), (piled, {"dLdb": summed["dLdb"]}),
         ("dLdb is a mean over rows, where equation 10 sums", {"dLdb": expected["dLdb"] / rows}),
         ("dLdW is a mean over rows: it is a sum", {"dLdW": expected["dLdW"] / rows}),
         ("dLdW is (in, out): it has the shape of W", {"dLdW": expected["dLdW"].T}),

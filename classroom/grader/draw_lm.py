@@ -429,7 +429,7 @@ def greedy_case(rng: np.random.Generator, part: str, how: dict, ends: bool) -> C
     """Three prompts of two tokens, up to seven; if it `ends`, all have EOS before that."""
     length = 8
     table = 2 * normal(rng, length, V, V)
-    table[:, :, :5] -= 20.0
+    table[:, :, :6] -= 20.0
     if ends:
         table[3, :, EOS] += rng.choice([0.0, 40.0], V)
         table[5, :, EOS] += 60.0
@@ -437,7 +437,8 @@ def greedy_case(rng: np.random.Generator, part: str, how: dict, ends: bool) -> C
     settings = {"temperature": how.get("temperature", 1.0),
                 "penalty": how.get("repeat_penalty", 1.0)}
     sequences, scores = oracles.greedy(table, prompts, length - 1, EOS, **settings)
-    free, free_scores = oracles.greedy(table, prompts, length - 1, -1, **settings)
+    free, _ = oracles.greedy(table, prompts, length - 1, -1, **settings)
+    _, free_scores = oracles.greedy(table, prompts, length - 1, EOS, **settings, frozen=False)
     plain, plain_scores = oracles.greedy(table, prompts, length - 1, EOS)
     names = {"sequences": ("length", "sequences"), "penalty": ("sequences",),
              "temperature": ("scores",), "scores": ("scores",)}[part]
@@ -532,7 +533,7 @@ def train_epoch(rng: np.random.Generator, part: str, accumulate: int, smoothing:
     w, loss = epoch(accumulate, smoothing)
     found = [
         ("padding counts in the loss: ignore_index=pad_id", epoch(accumulate, smoothing, -1)[0]),
-        ("gradients pile up: zero_grad() after each update",
+        ("gradients pile up: clear them after each update",
          epoch(accumulate, smoothing, how="piled up")[0]),
         ("label_smoothing of config['loss'] is not used", epoch(accumulate, 0.0)[0]),
         ("the loss is not divided by gradient_accumulation_steps",
@@ -540,7 +541,7 @@ def train_epoch(rng: np.random.Generator, part: str, accumulate: int, smoothing:
         ("gradients that are left at the end of the epoch are not applied",
          epoch(accumulate, smoothing, how="left over")[0]),
         ("gradients are not accumulated: each batch makes an update", epoch(1, smoothing)[0]),
-        ("the weights stay as they are: optimizer.step() is missing", weights),
+        ("the weights stay as they are: no step is made", weights),
     ]
     expected = {"weights": w, "schedule steps": np.array(-(-count // accumulate))}
     if not smoothing and accumulate == 1:
@@ -578,7 +579,7 @@ def validate_epoch(rng: np.random.Generator) -> Case:
         ("padding counts in the loss", {"ce_loss_token": np.array(
             np.dot(padded, counts) / sum(counts))}),
         ("validation changes the weights", {"changed": np.array(1)}),
-        ("model.eval() is missing", {"changed": np.array(0), "training": np.array(1)}),
+        ("the model is still in training mode", {"changed": np.array(0), "training": np.array(1)}),
     ]
     given = {"table": weights[:-1], "bias": weights[-1], "batches": batches,
              "config": train_config(1, 0.0)}
@@ -594,7 +595,7 @@ def generate(rng: np.random.Generator) -> Case:
     ids = [encoded(text) for text in texts]
     prompts = np.array([[SOS, *row[:size]] for row in ids])
     table, bias = 2 * normal(rng, V, V), normal(rng, V)
-    table[:, :5] -= 20.0
+    table[:, :6] -= 20.0
     steps = np.repeat(table[None] + bias, 64, 0)
     sequences, scores = oracles.greedy(steps, prompts, 12, EOS)
     expected = {"count": np.array(2)}

@@ -39,9 +39,8 @@ def hidden_states(weights: dict, H: int, ids: list[int]) -> np.ndarray:
 
 
 def lm_logits(weights: dict, H: int, inputs: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Logits (B, T, V) of a minibatch, zeros at padding."""
-    B, T = inputs.shape
-    logits = np.zeros((B, T, len(weights["output.weight"])))
+    """Logits (B, T, V) of a minibatch; those of a hidden state of zeros at padding."""
+    logits = np.tile(weights["output.bias"], (*inputs.shape, 1))
     for b, n in enumerate(lengths):
         states = hidden_states(weights, H, inputs[b, :n])
         logits[b, :n] = states @ weights["output.weight"].T + weights["output.bias"]
@@ -203,8 +202,13 @@ def sinusoids(max_len: int, d_model: int) -> np.ndarray:
     return table
 
 
-def greedy(table, prompts, max_length: int, eos: int, temperature=1.0, penalty=1.0):
-    """Pseudocode 1, for a score_fn that is table[length, last token]: sequences, scores."""
+def greedy(
+    table, prompts, max_length: int, eos: int, temperature=1.0, penalty=1.0, frozen=True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pseudocode 1, for a score_fn that is table[length, last token]: sequences, scores.
+
+    Without `frozen` the scores of finished sequences go on.
+    """
     rows = [list(map(int, prompt)) for prompt in prompts]
     scores = np.zeros(len(rows))
     finished = np.zeros(len(rows), bool)
@@ -215,7 +219,7 @@ def greedy(table, prompts, max_length: int, eos: int, temperature=1.0, penalty=1
                 logits[token] *= penalty if logits[token] <= 0 else 1 / penalty
             log_p = np.log(softmax(logits / temperature))
             token = int(log_p.argmax())
-            if not finished[b]:
+            if not (finished[b] and frozen):
                 scores[b] += log_p[token]
             row.append(token)
         finished |= np.array([row[-1] == eos for row in rows])

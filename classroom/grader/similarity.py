@@ -46,12 +46,15 @@ def words(text: str) -> list[str]:
     return found
 
 
-def note(where: str, student: str, reference: str) -> str:
-    """A note if a student's answer is nearly the reference's; "" if it is not, or too short."""
+def alike(student: str, reference: str) -> bool:
+    """Whether an answer is nearly the reference's, and long enough for that to mean something."""
     ours, theirs = words(reference), words(student[:MOST_LETTERS])
     if len(ours) < LEAST_TOKENS or not theirs:
-        return ""
-    ratio = difflib.SequenceMatcher(None, ours, theirs, autojunk=False).ratio()
-    if ratio < ALIKE:
-        return ""
-    return f"{where}: {ratio:.0%} as in the published solution; look at it before you judge"
+        return False
+    return difflib.SequenceMatcher(None, ours, theirs, autojunk=False).ratio() >= ALIKE
+
+
+def note(places: list[str]) -> str:
+    """What is said of answers that are alike."""
+    where = ", ".join(places)
+    return f"nearly word for word as in the published solution: {where}; look before you judge"
