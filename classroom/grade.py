@@ -35,14 +35,13 @@ def make_parser() -> argparse.ArgumentParser:
         "folder, or a folder of several of these")
     add("--json", type=Path, metavar="FILE", help="write results here: an object, or a list")
     add("--csv", type=Path, metavar="FILE", help="write a table here, a row for each submission")
-    add("--gradescope", type=Path, metavar="FILE", help="write Gradescope's results.json here")
+    add("--gradescope", type=Path, metavar="FILE", help="write Gradescope's results.json here, for "
+        "one submission")
     add("--rubric", type=Path, metavar="FILE", default=SHIPPED, help="points and limits (default "
         "%(default)s)")
     add("--seed", type=int, help="what the numbers are drawn from (default: drawn, and printed)")
     add("--assignment", choices=("hw04", "hw4p1"), default="", help="which of the two (default: "
         "seen from the files)")
-    add("--hide", nargs="*", default=[], metavar="ITEM", help="items that --gradescope shows to "
-        "students only after publishing")
     add("--digest", type=Path, metavar="FOLDER", help="print the digest of test data, and end")
     return parser
 
@@ -52,7 +51,10 @@ def grade_all(args: argparse.Namespace) -> None:
     if args.digest:
         print(digest_of(args.digest))
         return
-    paths = [each for path in args.submissions for each in find_submissions(path)]
+    paths = [
+        each for path in args.submissions
+        for each in ([path] if args.gradescope else find_submissions(path))
+    ]
     if not paths:
         raise GradingError("name at least one submission (grade.py -h)")
     seed = int.from_bytes(os.urandom(4), "little") if args.seed is None else args.seed
@@ -70,7 +72,7 @@ def grade_all(args: argparse.Namespace) -> None:
     if args.csv:
         write(args.csv, result.to_csv(results))
     if args.gradescope:
-        write(args.gradescope, result.to_gradescope(results[0], frozenset(args.hide)))
+        write(args.gradescope, result.to_gradescope(results[0], rubric.hidden()))
 
 
 def write(path: Path, text: str) -> None:

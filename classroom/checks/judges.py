@@ -124,16 +124,20 @@ def wrong_shape(name: str, like: np.ndarray, got: dict[str, np.ndarray]) -> str:
 
 
 def usual_cause(case: Case, got: dict[str, np.ndarray]) -> str:
-    """The first known mistake that gives just this."""
+    """The first known mistake that gives just this, and makes a difference at all."""
     for cause, arrays in case.mistakes:
-        same = [
-            name in got and np.shape(array) == np.shape(got[name])
-            and bool(agree(np.asarray(array), np.asarray(got[name]), case, name))
-            for name, array in arrays.items()
-        ]
-        if same and all(same):
+        if all_agree(case, arrays, got) and not all_agree(case, arrays, case.expected):
             return cause
     return ""
+
+
+def all_agree(case: Case, arrays: dict, others: dict) -> bool:
+    """Whether arrays are as the others of the same names."""
+    return all(
+        name in others and np.shape(array) == np.shape(others[name])
+        and agree(np.asarray(array), np.asarray(others[name]), case, name)
+        for name, array in arrays.items()
+    )
 
 
 def agree(array: np.ndarray, got: np.ndarray, case: Case, name: str) -> bool:

@@ -53,6 +53,11 @@ class Rubric:
             tree = tree[name]
         return tree
 
+    def hidden(self) -> frozenset[str]:
+        """The items that students see only when grades are published."""
+        names = [self.option([], assignment, "hidden") or [] for assignment in ("hw04", "hw4p1")]
+        return frozenset(str(name) for each in names for name in each)
+
     def items(self, assignment: str) -> dict[str, dict[str, float]]:
         """The points of each part of each item."""
         found = {}

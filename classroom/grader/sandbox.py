@@ -48,13 +48,15 @@ class Ran:
 class Template:
     """A process from which jobs are forked, one at a time."""
 
+    SCRIPT = HERE / "template.py"
+
     def __init__(self):
         environment = {
             "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1", "HOME": "/nonexistent",
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-B", str(HERE / "template.py")], env=environment, text=True,
+            [sys.executable, "-I", "-B", str(self.SCRIPT)], env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/",
             start_new_session=True,
         )

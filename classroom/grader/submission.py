@@ -152,10 +152,10 @@ def bounded(opener, entry, size: int):
 
 
 def unpack_inner(submission: Submission) -> None:
-    """Unpack a handin.tar or the like that is in a submission, a notebook into a program."""
+    """Unpack archives that are in a submission, such as handin.tar; a notebook into a program."""
     for name in [*submission.files]:
         path = PurePosixPath(name)
-        if path.name in ("handin.tar", "hw04.zip", "hw4p1.zip"):
+        if path.suffix in ARCHIVES:
             adder = add_zip if path.suffix == ".zip" else add_tar
             prefix = "" if str(path.parent) == "." else f"{path.parent}/"
             try:

@@ -8,10 +8,9 @@ import pytest
 import skeleton as builder
 import textbook
 from grader.grading import Grader
+from grader.public import SEED
 from grader.rubric import Rubric
 from grader.sandbox import Sandbox
-
-SEED = 17
 
 
 @pytest.fixture(scope="session")
