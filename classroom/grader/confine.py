@@ -35,10 +35,12 @@ def new_process_namespace() -> bool:
     user, group = os.getuid(), os.getgid()
     if not unshare(NEWUSER | NEWPID):
         return False
+    libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: these files are its own then
     with contextlib.suppress(OSError):
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{NOBODY} {user} 1")
         Path("/proc/self/gid_map").write_text(f"{NOBODY} {group} 1")
+    libc.prctl(4, 0, 0, 0, 0)
     return True
 
 
@@ -56,9 +58,9 @@ def hide(hidden: list[str], kept: list[str], work: str) -> bool:
     """
     if not unshare(NEWNS | NEWIPC):
         return False
+    hidden = outermost([os.path.realpath(path) for path in hidden])
     try:
         mount("none", "/", None, MS_REC | MS_PRIVATE)
-        hidden = outermost([os.path.realpath(path) for path in hidden])
         # Under the names by which they are known here: a link to one is hidden with its folder.
         known = [path for each in kept for path in (each, os.path.realpath(each))]
         inside = [path for path in known if any(is_in(path, folder) for folder in hidden)]
@@ -73,6 +75,8 @@ def hide(hidden: list[str], kept: list[str], work: str) -> bool:
         with contextlib.suppress(OSError):
             mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     except OSError:
+        for folder in hidden:
+            libc.umount2(folder.encode(), 2)  # MNT_DETACH: all is as it was
         return False
     return True
 
@@ -99,16 +103,22 @@ def limit(seconds: int, megabytes: int) -> None:
         resource.setrlimit(name, (value, value))
 
 
-def drop_rights() -> None:
-    """Be nobody, or at least without any capability, for good."""
+def drop_rights(needed: list[str]) -> None:
+    """Be nobody, if that user can read what is needed; in any case without capabilities."""
     libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
-    if os.getuid() == 0:
+    if os.getuid() == 0 and all(open_to_all(path) for path in needed):
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     libc.capset(header, (ctypes.c_uint32 * 6)())
     libc.prctl(1, 9, 0, 0, 0)  # PR_SET_PDEATHSIG: end with the process that waits
+
+
+def open_to_all(path: str) -> bool:
+    """Whether each folder that leads to a path lets every user pass."""
+    folders = [path, *map(str, Path(path).resolve().parents), os.path.realpath(path)]
+    return all(os.stat(folder).st_mode & 0o001 for folder in folders if os.path.isdir(folder))
 
 
 # ---- The hook

@@ -53,10 +53,10 @@ class Template:
     def __init__(self):
         environment = {
             "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1", "HOME": "/nonexistent",
+            "MKL_NUM_THREADS": "1", "HOME": "/nonexistent", "PYTHONPATH": installed_packages(),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-B", str(self.SCRIPT)], env=environment, text=True,
+            [sys.executable, "-P", "-B", str(self.SCRIPT)], env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/",
             start_new_session=True,
         )
@@ -137,6 +137,16 @@ class Sandbox:
                 self.templates.append(template)
                 return template
         return self.idle.get()
+
+
+def installed_packages() -> str:
+    """Where this Python finds packages, as PYTHONPATH has it: not in the repository itself."""
+    prefixes = (sys.prefix, sys.base_prefix)
+    folders = [
+        path for path in sys.path if os.path.isdir(path)
+        and (path.startswith(prefixes) or not Path(path).is_relative_to(ROOT))
+    ]
+    return os.pathsep.join(folders)
 
 
 def make_readable(folder: Path) -> None:

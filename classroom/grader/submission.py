@@ -182,7 +182,8 @@ def notebook_code(content: bytes) -> bytes | None:
 
 def source_text(content: bytes) -> str:
     """A program's text: whatever its encoding and line ends, without a notebook's commands."""
-    for encoding in ("utf-8-sig", "utf-16", "latin-1"):
+    marked = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    for encoding in ("utf-16" if marked else "utf-8-sig", "latin-1"):
         try:
             text = content.decode(encoding)
             break

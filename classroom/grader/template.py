@@ -119,7 +119,7 @@ def run(job: dict, done: int, namespace: bool) -> None:
     os.close(done)
     os.chdir(work)
     confine.limit(int(job["seconds"]) + 2, job["megabytes"])
-    confine.drop_rights()
+    confine.drop_rights(python)
     os.environ.update(HOME=work, TMPDIR=work, USER="student", MPLBACKEND="Agg")
     system = ["/usr", "/lib", "/lib64", "/dev", "/proc", "/sys", "/etc"]
     confine.guard([files, *python, *system], work)

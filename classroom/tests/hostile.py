@@ -57,6 +57,14 @@ SUBMISSIONS = [
     """, "PermissionError"),
     Hostile("a program of the system", ("2",), "import subprocess\nsubprocess.run(['id'])",
             "PermissionError"),
+    Hostile("the system by ctypes", ("2",), """
+        import ctypes
+        ctypes.CDLL(None).system(b"id > /tmp/id")
+    """, "PermissionError"),
+    Hostile("the system by the grader's own library", ("2",), """
+        from grader import confine
+        confine.libc.system(b"id > /tmp/id")
+    """, "PermissionError"),
     Hostile("killing the parent", ("2",), "import os\nos.kill(os.getppid(), 9)",
             "PermissionError"),
     Hostile("deleting everything", ("2",), """

@@ -185,7 +185,7 @@ def weaker(grader, tmp_path_factory):
         yield other
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize("hostile", SUBMISSIONS, ids=lambda h: h.name)
 def test_hostile_items_without_namespaces(grader, weaker, textbook_hw04, hostile):
     grader.cases("hw04")
