@@ -26,7 +26,7 @@ class Case:
     judge: str = "equal"
     only: dict[str, np.ndarray] = field(default_factory=dict)
     tolerance: float = 1e-4
-    handout: str = ""  # its sentence on this
+    handout: str = ""  # its sentence on this, word for word
 
     def tree(self) -> dict:
         """As what `exchange.dump` takes."""

@@ -32,7 +32,7 @@ def judges() -> dict[str, Callable]:
     """The judges by name."""
     from checks.judges_hw04 import READERS
 
-    return {"equal": equal, **READERS}
+    return {"equal": equal, "unchanged": unchanged, **READERS}
 
 
 def raised(outcome: Outcome, causes: tuple[tuple[str, str], ...]) -> str:
@@ -60,6 +60,14 @@ def equal(case: Case, got: dict[str, np.ndarray]) -> str:
         if wrong:
             cause = usual_cause(case, got) or look(np.asarray(expected), np.asarray(got[name]))
             return with_cause(wrong, cause)
+    return ""
+
+
+def unchanged(case: Case, got: dict[str, np.ndarray]) -> str:
+    """All arrays that were given came back as they were."""
+    for name, expected in case.expected.items():
+        if name not in got or difference(name, np.asarray(expected), got[name], case):
+            return f"{name} was given, and is changed: += and the like change what they are done to"
     return ""
 
 

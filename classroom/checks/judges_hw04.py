@@ -34,10 +34,13 @@ def attention_mask(case: Case, got: dict[str, np.ndarray]) -> str:
             place = 1 + int(np.argmin(earlier))
             return f"position {place} has no weight for any of the earlier ones"
         return ""
-    if later < 1e-3:
+    before = max(np.abs(weights[:, i, :i]).max() for i in range(1, T))
+    if before < 1e-3:
+        cause = "the mask is the wrong way round: what is before is masked, what is after is seen"
+    elif later < 1e-3:
         cause = "a position sees itself: it is strictly earlier ones that count (j < i)"
     elif itself < 1e-3:
-        cause = "the mask is the wrong way round, or leaves later positions in (j > i)"
+        cause = "later positions are seen (j > i)"
     else:
         cause = "there is no causal mask, or masked scores are not -inf before the softmax"
     found = f"the weight of position {1} for itself is up to {number(float(itself))}, "

@@ -428,15 +428,18 @@ def greedy(rng: np.random.Generator) -> list[Case]:
 def greedy_case(rng: np.random.Generator, part: str, how: dict, ends: bool) -> Case:
     """Three prompts of two tokens, up to seven; if it `ends`, all have EOS before that."""
     length = 8
-    table = 2 * normal(rng, length, V, V)
-    table[:, :, :6] -= 20.0
-    if ends:
-        table[3, :, EOS] += rng.choice([0.0, 40.0], V)
-        table[5, :, EOS] += 60.0
-    prompts = rng.integers(6, V, (3, 2))
     settings = {"temperature": how.get("temperature", 1.0),
                 "penalty": how.get("repeat_penalty", 1.0)}
-    sequences, scores = oracles.greedy(table, prompts, length - 1, EOS, **settings)
+    while True:
+        table = 2 * normal(rng, length, V, V)
+        table[:, :, :6] -= 20.0
+        if ends:
+            table[3, :, EOS] += rng.choice([0.0, 40.0], V)
+            table[5, :, EOS] += 60.0
+        prompts = rng.integers(6, V, (3, 2))
+        sequences, scores = oracles.greedy(table, prompts, length - 1, EOS, **settings)
+        if not ends or len({row.tolist().index(EOS) for row in sequences}) == 2:
+            break
     free, _ = oracles.greedy(table, prompts, length - 1, -1, **settings)
     _, free_scores = oracles.greedy(table, prompts, length - 1, EOS, **settings, frozen=False)
     plain, plain_scores = oracles.greedy(table, prompts, length - 1, EOS)
