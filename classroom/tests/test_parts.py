@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import filling
+import mistakes
 import numpy as np
 import pytest
 import textbook
@@ -13,6 +14,7 @@ from checks.case import Case, Outcome
 from checks.judges import judge
 from grader import similarity
 from grader.submission import notebook_code, source_text
+from parts import ROOT
 
 # ---- Exchange
 
@@ -197,3 +199,19 @@ def test_an_item_that_there_is_not(skeleton):
     assert done.returncode == 2
     assert "there is no item nine" in done.stdout
     assert "Items: linear softmax" in done.stdout
+
+
+# ---- docs/teaching.md
+
+
+def test_the_page_has_each_mistake_and_what_is_said():
+    page = (ROOT / "docs" / "teaching.md").read_text()
+    rows = {}
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.split(" | ")]
+        if len(cells) == 4:
+            rows[cells[0].removeprefix("| "), cells[1]] = cells
+    for mistake in mistakes.HW04 + mistakes.HW4P1:
+        _, _, lost, said = rows[mistake.item, mistake.name]
+        assert set(lost.split(", ")) == set(mistake.lost)
+        assert mistake.said in said
