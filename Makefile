@@ -11,6 +11,9 @@
 # make traces   writes hw04/code/traces.txt, the output of all modes, with the model there and the real stories
 #               (TRAIN_LOG=FILE: the trace of its training; LSTLM_DATA=DIR: where tiny/ is, if not in hw04/data)
 # make handin   packs build/hw04.zip for the course, and runs it where it is unpacked
+# make skeleton   writes build/skeleton/, what students get of both assignments (docs/teaching.md)
+# make autograder   packs build/autograder.zip, the grader as Gradescope takes it
+# make test-classroom   runs all tests of these: 113 mistakes, 32 hostile submissions (ten minutes or more)
 # Each makes .venv with what it needs when it is missing. PYTHON=python3.12 picks the interpreter (3.11 or newer);
 # TORCH_INDEX=URL is handed to pip as an extra index, for PyTorch's small CPU build.
 PYTHON ?= python3
@@ -21,7 +24,8 @@ PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2
 LSTLM = .venv/bin/python hw04/code/lstlm.py
 SAMPLE = -train_corpus hw04/data/sample/train.tokens -valid_corpus hw04/data/sample/valid.tokens
 
-.PHONY: help story demo test test-all test-thorough test-slow single page bench report experiments traces handin clean
+.PHONY: help story demo test test-all test-thorough test-slow single page bench report experiments traces handin \
+	skeleton autograder test-classroom clean
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
 
@@ -95,6 +99,15 @@ traces: .venv/program
 
 handin: .venv/program
 	@.venv/bin/python hw04/handin.py
+
+skeleton: .venv/dev
+	@.venv/bin/python classroom/skeleton.py
+
+autograder: .venv/dev
+	@.venv/bin/python classroom/autograder.py
+
+test-classroom: .venv/dev
+	@$(PYTEST) classroom/tests
 
 clean:
 	rm -rf build .venv

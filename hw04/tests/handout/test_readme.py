@@ -20,8 +20,8 @@ NAMES = [str(page.relative_to(ROOT)) for page in ALL]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-PARTS = ("hw04", "hw4p1", "bench", "docs")
-PATH = re.compile(r"(hw04|hw4p1|bench|docs)/[\w./-]*|requirements[\w-]*\.txt")
+PARTS = ("hw04", "hw4p1", "bench", "docs", "classroom")
+PATH = re.compile(r"(hw04|hw4p1|bench|docs|classroom)/[\w./-]*|requirements[\w-]*\.txt")
 # Data to fetch, and what the program writes: git ignores it, and it need not be there.
 WRITTEN = re.compile(r"hw04/data/(tiny|wiki|glove\.6B)\b|hw04/code/lm_model\.(prev|train)\.\w+$")
 

@@ -1,0 +1,1 @@
+"""The grader: what is drawn for each item, the sandbox, submissions, points, reports."""

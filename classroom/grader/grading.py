@@ -1,0 +1,162 @@
+"""Grading submissions: which jobs, what is said of what came of them, how many points."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+from checks.case import Case, Outcome, Verdict
+from checks.items import ASSIGNMENTS, causes
+from checks.judges import judge
+
+from grader import draw_exercises, draw_hw04, draw_layers, draw_lm, one_hw04, one_hw4p1
+from grader.prepared import prepared
+from grader.problems import GradingError
+from grader.result import Result, Test
+from grader.rubric import Rubric
+from grader.sandbox import Ran, Sandbox
+from grader.submission import Submission
+
+
+class Grader:
+    """Grades submissions with the same numbers, which are drawn from a seed."""
+
+    def __init__(self, rubric: Rubric, sandbox: Sandbox, seed: int):
+        self.rubric = rubric
+        self.sandbox = sandbox
+        self.seed = seed
+        self.drawn: dict[str, list[Case]] = {}
+
+    def cases(self, assignment: str) -> list[Case]:
+        """All cases of an assignment, drawn once."""
+        if assignment not in self.drawn:
+            rng = np.random.default_rng(self.seed)
+            if assignment == "hw04":
+                small = prepared(self.seed)
+                cases = [*draw_hw04.draw(rng, small), *draw_exercises.draw(rng)]
+            else:
+                cases = [*draw_layers.draw(rng), *draw_lm.draw(rng)]
+            self.rubric.check(assignment, cases)
+            self.drawn[assignment] = cases
+        return self.drawn[assignment]
+
+    def grade(self, submission: Submission, assignment: str = "") -> Result:
+        """The points of a submission."""
+        assignment = assignment or which_assignment(submission)
+        if not assignment:
+            said = "neither lstlm.py nor mytorch/, hw4lib/ or test_metrics.json is in it"
+            return Result(submission.name, [nothing(self.rubric, said, submission)])
+        grading = OneGrading(self, submission, assignment)
+        one = one_hw04 if assignment == "hw04" else one_hw4p1
+        tests = one.grade(grading)
+        return Result(submission.name, [*tests, notes(submission, self.seed, grading)])
+
+
+def which_assignment(submission: Submission) -> str:
+    """The assignment that a submission is of; "" if none can be told."""
+    first = any(Path(name).name == "lstlm.py" for name in submission.files)
+    folders = submission.folder("mytorch") or submission.folder("hw4lib")
+    second = bool(folders) or any(Path(n).name == "test_metrics.json" for n in submission.files)
+    if first and second:
+        raise GradingError(f"{submission.name}: both assignments are in it; say --assignment")
+    return "hw04" if first else "hw4p1" if second else ""
+
+
+def nothing(rubric: Rubric, said: str, submission: Submission) -> Test:
+    """The test of a submission in which there is nothing to grade."""
+    most = max(sum(sum(parts.values()) for parts in rubric.items(a).values()) for a in ASSIGNMENTS)
+    return Test("files", "files", 0, most, "\n".join([said, *submission.notes]))
+
+
+def notes(submission: Submission, seed: int, grading: "OneGrading") -> Test:
+    """What is to be said beside the points, as a test of no points."""
+    lines = [submission.name, *submission.notes, f"--seed {seed} draws the same numbers again"]
+    if grading.weak:
+        lines.append(f"the system did not permit: {', '.join(sorted(grading.weak))} (docs/"
+                     "teaching.md says what that means)")
+    return Test("notes", "notes", 0, 0, "\n".join(lines))
+
+
+class OneGrading:
+    """The grading of one submission: its jobs, its time, its tests."""
+
+    def __init__(self, grader: Grader, submission: Submission, assignment: str):
+        self.grader = grader
+        self.rubric = grader.rubric
+        self.submission = submission
+        self.assignment = assignment
+        self.begun = time.monotonic()
+        self.used = 0.0  # seconds of all jobs so far
+        self.weak: set[str] = set()  # of the namespaces, those that were not permitted
+
+    def submit(self, item: str, cases: list[Case], fill, seconds=None, **request):
+        """Start the job of these cases; returns a future of `Ran`."""
+        names = self.rubric.option([], self.assignment, "forbidden", item)
+        modules = self.rubric.option([], self.assignment, "not_imported", item)
+        request = {
+            "assignment": self.assignment, "item": item, "forbidden": names, "modules": modules,
+            "reference": "",
+            "cases": [{"run": c.run, "part": c.part, "given": c.given} for c in cases], **request,
+        }
+        return self.grader.sandbox.pool.submit(self.run, request, fill, seconds)
+
+    def run(self, request: dict, fill, seconds: float | None) -> Ran:
+        """Run a job, if the submission has time left."""
+        left = self.rubric.submission_seconds - self.used / 2
+        if left <= 0:
+            return Ran(ended="no time left")
+        ran = self.grader.sandbox.run(request, fill, seconds)
+        self.used += ran.seconds
+        self.weak |= {"processes", "network", "files"} - set(ran.confined.split())
+        return ran
+
+    def item_test(self, item: str, cases: list[Case], ran: Ran, bonus: bool = False) -> Test:
+        """The test of an item: points for each part whose cases all went well."""
+        parts = self.rubric.items(self.assignment)[item]
+        return self.parts_test(item, parts, cases, ran, bonus)
+
+    def parts_test(
+        self, item: str, parts: dict[str, float], cases: list[Case], ran: Ran, bonus: bool
+    ) -> Test:
+        """The same with points that are given."""
+        score = 0.0
+        lines = []
+        unwritten = True
+        for part, points in parts.items():
+            verdict = self.part_verdict(item, part, cases, ran)
+            unwritten &= not verdict.written
+            got = points if verdict.passed else 0
+            score += got
+            lines.append(f"{part} {got:g}/{points:g}" + (":" if verdict.message else ""))
+            lines += [f"  {line}" for line in verdict.message.splitlines()]
+        output = "not written yet" if unwritten else "\n".join(lines)
+        title = ASSIGNMENTS[self.assignment][item].title
+        return Test(item, title, score, sum(parts.values()), output, bonus)
+
+    def part_verdict(self, item: str, part: str, cases: list[Case], ran: Ran) -> Verdict:
+        """The first verdict on a part's cases that is not good."""
+        for number, case in enumerate(cases):
+            if case.part != part:
+                continue
+            if ran.imported:
+                verdict = judge(case, ran.imported, causes(self.assignment, item))
+                return Verdict(False, f"the file cannot be imported\n{verdict.message}")
+            if number >= len(ran.outcomes):
+                return Verdict(False, self.ended(ran))
+            outcome: Outcome = ran.outcomes[number]
+            verdict = judge(case, outcome, causes(self.assignment, item))
+            if not verdict.passed:
+                return verdict
+        return Verdict(True)
+
+    def ended(self, ran: Ran) -> str:
+        """What is said when a process did not reach a case."""
+        limits = self.grader.sandbox.limits
+        if ran.ended == "time":
+            return (
+                f"took longer than {limits.item_seconds:g} s\nUsual cause: a loop without an end"
+            )
+        if ran.ended == "no time left":
+            return "the time of this submission was used up by other items"
+        if ran.ended:
+            return f"the process was {ran.ended}: too much memory, or a crash"
+        return "the process ended by itself before it was done (os._exit?)"
