@@ -26,9 +26,7 @@ from parts import BLOCKS, PARTS, REPLACED, ROOT, Block  # noqa: E402
 MARK = ".skeleton"  # the file by which a folder is known to be one that this program made
 BLOCK = r"(?m)^( *)# YOUR CODE HERE: BEGIN \({item}\)\n(.*?)^ *# YOUR CODE HERE: END\n"
 # What the second assignment has beside the parts; modules that they need come with them.
-PROGRAMS = (
-    "run_lm.py", "make_data.py", "train_tokenizers.py", "hw4lib/data/verify_dataloader.py"
-)
+PROGRAMS = ("make_data.py", "train_tokenizers.py", "hw4lib/data/verify_dataloader.py")
 REQUIREMENTS = ("requirements.txt", "pyyaml", "tokenizers", "torchinfo", "matplotlib")
 
 
@@ -86,7 +84,10 @@ def write_hw04(folder: Path) -> None:
 def write_hw4p1(folder: Path) -> None:
     """The second assignment: the programs, and all modules that they and the parts need."""
     source = ROOT / "hw4p1"
-    texts = {part.file: emptied_module(source / part.file, part) for part in PARTS}
+    texts = own_files()
+    for part in PARTS:
+        if part.file not in texts:
+            texts[part.file] = emptied_module(source / part.file, part)
     for name in PROGRAMS:
         texts[name] = (source / name).read_text(encoding="utf-8")
     for name, text in modules_needed(source, texts, replaced).items():
@@ -99,6 +100,13 @@ def write_hw4p1(folder: Path) -> None:
     first, *others = REQUIREMENTS
     needed = (ROOT / first).read_text(encoding="utf-8")
     put(folder / "requirements.txt", needed + "".join(f"{name}\n" for name in others))
+
+
+def own_files() -> dict[str, str]:
+    """What stands in handout/hw4p1/: the frame of a training, and the program."""
+    folder = HERE / "handout" / "hw4p1"
+    paths = sorted(folder.rglob("*.py"))
+    return {str(path.relative_to(folder)): path.read_text(encoding="utf-8") for path in paths}
 
 
 def replaced(name: str, text: str) -> str:

@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 
 from checks.items import HW4P1
-from parts import PARTS
+from parts import OWN, PARTS
+from skeleton import own_files
 
 from grader import similarity
 from grader.result import Test
@@ -50,17 +51,25 @@ def grade(grading) -> list[Test]:
 def fill_with(graded: str, files: dict[str, bytes]):
     """A function that fills a job's folder: the reference's files, the student's for the item.
 
-    Files of the student's that the reference lacks are there, too.
+    Files of the student's that the reference lacks are there, too. With a trainer come all files
+    that the student has in its folder, on a frame of a training that has no answers in it.
     """
+    with_folder = graded.startswith(f"{OWN}/")
 
     def fill(folder: Path) -> None:
         code = folder / "code"
         for package in ("mytorch", "hw4lib"):
             for path in (SOURCE / package).rglob("*.py"):
-                put(code / path.relative_to(SOURCE), path.read_bytes())
+                name = str(path.relative_to(SOURCE))
+                if not (with_folder and name.startswith(OWN)):
+                    put(code / name, path.read_bytes())
         put(code / "config.yaml", (SOURCE / "config.yaml").read_bytes())
+        if with_folder:
+            for name, text in own_files().items():
+                put(code / name, text.encode())
         for name, content in files.items():
-            if name == graded or not (SOURCE / name).exists():
+            beside = with_folder and name.startswith(OWN)
+            if name == graded or beside or not (SOURCE / name).exists():
                 put(code / name, source_text(content).encode())
 
     return fill

@@ -14,7 +14,7 @@ import pytest
 import skeleton as builder
 import textbook
 from emptied import functions, is_docstring, only_stores
-from parts import BLOCKS, PARTS, ROOT
+from parts import BLOCKS, OWN, PARTS, ROOT
 
 BACKSTAGE = ROOT / "hw04" / "code" / "backstage"
 QUICK = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -47,6 +47,8 @@ def answers() -> list[str]:
     for part in PARTS:
         text = (ROOT / "hw4p1" / part.file).read_text()
         for name, node in functions(ast.parse(text)):
+            if part.file.startswith(OWN):
+                continue
             kept = [s for s in node.body if not is_docstring(s) and not only_stores(s)]
             if name not in part.given and kept:
                 begin, end = kept[0].lineno - 1, kept[-1].end_lineno
@@ -95,7 +97,7 @@ def test_each_item_is_empty_once_with_a_hint(skeleton):
 
 def test_given_code_is_as_it_is_in_the_reference(skeleton):
     names = [f"hw04/code/backstage/{path.name}" for path in BACKSTAGE.glob("*.py")]
-    names += ["hw4p1/hw4lib/data/tokenizer.py", "hw4p1/hw4lib/lock.py", "hw4p1/run_lm.py"]
+    names += ["hw4p1/hw4lib/data/tokenizer.py", "hw4p1/hw4lib/entry.py", "hw4p1/make_data.py"]
     assert len(names) > 30
     for name in names:
         assert (skeleton / name).read_text() == (ROOT / name).read_text()
