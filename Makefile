@@ -73,7 +73,7 @@ test-all: test test-thorough
 
 test-thorough: .venv/dev
 	@echo "== thorough tests"
-	@$(PYTEST) -m "thorough and not slow"
+	@$(PYTEST) -m "thorough and not slow" hw04/tests hw4p1/tests
 
 test-slow: .venv/dev
 	@.venv/bin/python -m pytest -q -m slow
