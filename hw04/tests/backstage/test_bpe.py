@@ -3,7 +3,9 @@
 import json
 import math
 import sys
+import time
 from collections import Counter
+from pathlib import Path
 
 import lstlm
 import pytest
@@ -16,6 +18,8 @@ from lstlm import UserError, build_vocab_and_embeddings, tokenize_corpus
 from small import SAMPLE, content_of
 
 pytest.importorskip("tokenizers")
+
+OLD_VERSION = Path(__file__).parents[1] / "old" / "pieces_tokenizers_0.15.2.json"
 
 
 @pytest.fixture(scope="module")
@@ -88,21 +92,102 @@ def test_the_ends_of_a_streams_lines_are_no_text(bpe_corpus, bpe):
     assert ids.count(EOS) == len(parts)
 
 
-def test_too_few_word_pieces_and_no_library(bpe_corpus, monkeypatch):
-    with pytest.raises(UserError, match="-VSize 255"):
-        WordPieces.learned(read_stories(bpe_corpus), 255)
+def test_no_library(bpe_corpus, monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(UserError, match="pip install tokenizers"):
         WordPieces.learned(read_stories(bpe_corpus), 300)
 
 
-def test_what_is_no_encoding_of_ours_is_refused(bpe):
-    """Such as one with a regular expression, which may take for ever."""
-    given = json.loads(bpe.text)
-    given["pre_tokenizer"]["use_regex"] = True
-    for text in ("{}", json.dumps(given)):
-        with pytest.raises((ValueError, KeyError)):
+def old_version() -> dict:
+    """What version 0.15.2 of the library stored: pieces of `the cat`, `the dog`, `sat`."""
+    return json.loads(OLD_VERSION.read_text())
+
+
+def test_what_another_version_of_the_library_has_stored_is_the_same_encoding(bpe):
+    """Merges as "a b", no key `ignore_merges`; and keys of later versions that are off."""
+    encoding = WordPieces(OLD_VERSION.read_text())
+    assert len(encoding.vocabulary()) == 267
+    assert encoding.split([["the", "dogs", "sat"]]) == [["Ġthe", "Ġdog", "s", "Ġsat"]]
+    assert list(encoding.join(["Ġthe", "Ġdog", "s"])) == ["the", "dogs"]
+    later = json.loads(bpe.text)
+    later["model"] |= {"unheard_of": None, "merges": [*map(" ".join, later["model"]["merges"])]}
+    later |= {"another": [], "decoder": None, "version": "1.1"}
+    assert WordPieces(json.dumps(later)).text == bpe.text  # a run may be resumed with it
+    earlier = json.loads(bpe.text)
+    for name in ("ignore_merges", "byte_fallback", "dropout"):
+        del earlier["model"][name]
+    earlier["model"]["vocab"] = dict(reversed(earlier["model"]["vocab"].items()))
+    assert WordPieces(json.dumps(earlier, indent=1)).text == bpe.text
+
+
+DANGEROUS = {  # the path to a setting, and what stands there
+    "regex": ("pre_tokenizer use_regex", True),
+    "split": ("pre_tokenizer", {"type": "Split", "pattern": {"Regex": "(a+)+$"}}),
+    "sequence": ("pre_tokenizer", {"type": "Sequence", "pretokenizers": [], "use_regex": False}),
+    "no pre-tokenizer": ("pre_tokenizer", None), "no space": ("pre_tokenizer add_prefix_space", 0),
+    "more": ("pre_tokenizer pattern", "(a+)+$"),
+    "normalizer": ("normalizer", {"type": "Replace", "pattern": {"Regex": "(a+)+$"}}),
+    "post-processor": ("post_processor", {"type": "ByteLevel", "trim_offsets": True}),
+    "added token": ("added_tokens", [{"id": 0, "content": "the"}]),
+    "truncation": ("truncation", {"max_length": 1}), "padding": ("padding", {"pad_id": 0}),
+    "another model": ("model type", "Unigram"), "no type": ("model type", None),
+    "dropout": ("model dropout", 0.5), "unknown": ("model unk_token", "!"),
+    "fallback": ("model byte_fallback", True), "no merges": ("model ignore_merges", True),
+    "suffix": ("model end_of_word_suffix", "</w>"), "unheard of": ("model unheard_of", 1),
+    "empty": ("model vocab", {}), "a list": ("model vocab", ["a"]),
+    "no number": ("model vocab !", "0"), "truth": ("model vocab !", False),
+    "a huge number": ("model vocab !", 1 << 40), "twice": ("model vocab !", 1),
+    "no byte": ("model vocab €", 267), "half a character": ("model vocab \ud800", 267),
+    "merge of one": ("model merges", ["a"]), "of three": ("model merges", ["a t h"]),
+    "of nothing": ("model merges", [[]]), "of numbers": ("model merges", [[1, 2]]),
+    "of lists": ("model merges", [[["a"], ["t"]]]), "of no pieces": ("model merges", ["z z"]),
+    "no list": ("model merges", 3), "null": ("model merges", None),
+}
+
+
+@pytest.mark.parametrize("case", DANGEROUS)
+def test_what_does_more_than_merges_is_refused(case):
+    """Such as a regular expression, which may take for ever."""
+    path, value = DANGEROUS[case]
+    *sections, name = path.split(" ")
+    encoding = old_version()
+    section = encoding
+    for key in sections:
+        section = section[key]
+    section[name] = value
+    with pytest.raises(ValueError, match="piece|merge"):
+        WordPieces(json.dumps(encoding))
+
+
+def test_what_is_no_encoding_is_refused():
+    no_key = old_version()
+    del no_key["pre_tokenizer"]["use_regex"]  # then there is one
+    lacking = old_version()
+    del lacking["model"]["vocab"]["Ġdog"]
+    wrong = no_key, lacking, {"model": []}, {}, [], 1, "", None
+    for text in [*map(json.dumps, wrong), "{", "[" * 10**5, '{"a":' * 10**5]:
+        with pytest.raises(ValueError):
             WordPieces(text)
+
+
+def test_very_many_tokens_and_very_long_ones_are_learned_from_and_split(bpe):
+    """In parts, as the library's time is quadratic in a token's length, its memory large."""
+    story = ["the", "cat"] * 15_000
+    assert bpe.split([story]) == [bpe.split([["the", "cat"]])[0] * 15_000]
+    word = "abcdefghij" * 20_000
+    started = time.process_time()
+    encoding = WordPieces.learned([["ab", word]], 300)
+    assert time.process_time() - started < 5  # in one piece some 30
+    (cut,) = encoding.split([[word]])
+    assert "".join(cut) == WordPieces.START + word
+    assert len(cut) < len(word) / 20
+
+
+@pytest.mark.parametrize("size", [255, 1_000_001, 10**9])
+def test_the_library_is_asked_for_no_more_pieces_than_memory_has(bpe_corpus, size):
+    """It makes room for all at once, and a failure to do so ends the process."""
+    with pytest.raises(UserError, match=f"-VSize {size} .* at least 256, and at most 1,000,000"):
+        WordPieces.learned(read_stories(bpe_corpus), size)
 
 
 def test_the_modes_of_a_model_of_word_pieces(bpe_corpus, bpe_trained, tmp_path, call):
