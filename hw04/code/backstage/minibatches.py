@@ -18,6 +18,7 @@ POOL = 200
 ROWS = 512  # stories x positions that reading a prompt computes at a time
 SEGMENT = 512  # positions that evaluation computes at a time, fewer if there are more stories than
 EVALUATION_ROWS = 1 << 14  # fit into so many stories x positions
+WHOLE_ROWS = 1 << 16  # of a minibatch of whole stories, if it has more than one
 UNK_RATE = 0.5  # how often a word that the corpus has once is shown as <unk>, else never seen
 
 
@@ -44,14 +45,14 @@ def segments(
     """Truncated backpropagation: a minibatch cut into segments of at most `length` positions.
 
     Yields inputs, targets (B', T') and lengths (B',) of the B' stories that reach so far, always
-    the first ones, as the longest comes first.
+    the first ones, as the longest comes first. Each segment is collated by itself: a minibatch
+    padded to its longest story would be B times as large as that.
     """
-    inputs, targets, lengths = collate(sorted(batch, key=len, reverse=True))
-    for start in range(0, inputs.shape[1], length):
-        alive = int((lengths > start).sum())
-        columns = slice(start, start + length)
-        left = (lengths[:alive] - start).clamp(max=length)
-        yield inputs[:alive, columns].contiguous(), targets[:alive, columns].contiguous(), left
+    stories = sorted(batch, key=len, reverse=True)
+    for start in range(0, len(stories[0]) - 1, length):
+        stories = [story for story in stories if len(story) - 1 > start]
+        # A segment shares its last token with the next one, as a target here and an input there.
+        yield collate([story[start : start + length + 1] for story in stories])
 
 
 @contextlib.contextmanager
@@ -74,13 +75,11 @@ def evaluation_segments(
     Long stories come in segments, so that memory stays small while nothing is cut or forgotten; for
     a bidirectional model as a whole, as no segment has what comes from its story's end.
     """
-    by_length = sorted(stories, key=len, reverse=True)
     device = model.output.weight.device
     total = sum(len(story) - 1 for story in stories)
     hidden = None if progress else True  # None: hidden if no terminal sees it
     with tqdm(total=total, unit=" tokens", disable=hidden, leave=False) as bar:
-        for start in range(0, len(by_length), batch_size):
-            batch = by_length[start : start + batch_size]
+        for batch in evaluation_batches(stories, batch_size, model.bidirectional):
             state = State()
             length = max(1, min(SEGMENT, EVALUATION_ROWS // len(batch)))
             if model.bidirectional:
@@ -88,6 +87,23 @@ def evaluation_segments(
             for inputs, targets, lengths in segments(batch, length, collate):
                 yield inputs.to(device), targets.to(device), lengths, state
                 bar.update(int(lengths.sum()))
+
+
+def evaluation_batches(
+    stories: list[list[int]], batch_size: int, whole: bool
+) -> Iterator[list[list[int]]]:
+    """Minibatches of at most `batch_size` stories, the longest first, and of no more than fit.
+
+    That is one position of each at a time, or all positions if the stories are computed as a
+    `whole`.
+    """
+    by_length = sorted(stories, key=len, reverse=True)
+    start = 0
+    while start < len(by_length):
+        most = WHOLE_ROWS // len(by_length[start]) if whole else EVALUATION_ROWS
+        size = max(1, min(batch_size, most))
+        yield by_length[start : start + size]
+        start += size
 
 
 def prefetch(function: Callable, items: Iterable) -> Iterator:

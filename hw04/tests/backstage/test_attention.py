@@ -12,10 +12,10 @@ B, Q, K, N = 2, 5, 7, 4
 
 @pytest.fixture
 def tensors():
-    """Queries, keys, which of these each query sees (at least one), W, U, v."""
+    """Queries, keys, which of these each query sees (the last ones are at its place), W, U, v."""
     torch.manual_seed(0)
     queries, keys = (torch.randn(B, length, N, dtype=torch.float64) for length in (Q, K))
-    sees = torch.ones(Q, K, dtype=torch.bool).tril(K - Q)
+    sees = torch.ones(Q, K, dtype=torch.bool).tril(K - Q - 1)
     W, U = (torch.randn(N, N, dtype=torch.float64) for _ in "WU")
     v = torch.randn(N, dtype=torch.float64)
     for x in (queries, keys, W, U, v):
@@ -42,10 +42,14 @@ def check(ours, expected, inputs):
     torch.testing.assert_close(*pair, rtol=0, atol=1e-10)
 
 
-def test_bilinear(tensors):
+@pytest.mark.parametrize("scores", [1, 2 * K, 1 << 23])
+def test_bilinear(tensors, monkeypatch, scores):
+    """One query at a time, two, all."""
     queries, keys, sees, W, _, _ = tensors
+    monkeypatch.setattr(attention, "SCORES", scores)
+    monkeypatch.setattr(attention, "QUERIES", 1)
     expected = contexts(queries, keys, sees, lambda h, k: h @ W @ k)
-    check(bilinear_attention(queries, keys, sees, W), expected, [queries, keys, W])
+    check(bilinear_attention(queries, keys, W), expected, [queries, keys, W])
 
 
 @pytest.mark.parametrize("sums", [1, 100, 1 << 23])
@@ -54,7 +58,7 @@ def test_additive(tensors, monkeypatch, sums):
     queries, keys, sees, W, U, v = tensors
     monkeypatch.setattr(attention, "SUMS", sums)
     expected = contexts(queries, keys, sees, lambda h, k: v @ torch.tanh(W @ h + U @ k))
-    ours = additive_attention(queries, keys, sees, W, U, v)
+    ours = additive_attention(queries, keys, W, U, v)
     check(ours, expected, [queries, keys, W, U, v])
 
 
