@@ -51,7 +51,7 @@ from backstage.attention import look_back, sinusoids
 from backstage.bookkeeping import Untrained
 from backstage.bpe import WordPieces, to_word_pieces
 from backstage.checkpoint import Config, Loaded, load_checkpoint
-from backstage.continuations import Continuation, show_continuations
+from backstage.continuations import Continuation, begun, show_continuations
 from backstage.corpora import BOS, EOS, SPECIAL, UNK, cut_stream, encode, read_stories
 from backstage.cross_entropy import linear_cross_entropy
 from backstage.defaults import DEFAULT_MODEL, describe_training, prepare_training
@@ -527,13 +527,16 @@ def generate_next_token(
 
 
 def grow(
-    model: LSTMLM, continuations: list[Continuation], sampling: Sampling, chances: bool = False
+    model: LSTMLM, continuations: list[Continuation], sampling: Sampling, chances: bool = False,
+    state: State | None = None,
 ) -> Iterator[None]:
     """Add a token to each of the continuations of one prompt, and yield, until all have ended.
 
-    They are one batch. With `chances` the probability of each token is recorded.
+    They are one batch. With `chances` the probability of each token is recorded. A `state` caches
+    the prompt.
     """
-    state = State()
+    if state is None:
+        state = State()
     next_logits(model, [continuations[0].ids], state)  # the prompt is read once
     alive = continuations
     rows = [0] * len(continuations)
@@ -680,14 +683,13 @@ def prompt(args: Namespace) -> None:
     for text in read_prompts(args, "prompt> "):
         words = understand(text, language_model.loaded, args.json)
         ids = language_model.ids(words)
-        seed = choose_seed(args)
-        continuations = [
-            Continuation([*ids], len(ids), seed + k, args.max_tokens, args.continue_)
-            for k in range(args.samples)
-        ]
-        growth = grow(language_model.model, continuations, args.sampling, chances=args.json)
+        state = State()
         try:
-            show_continuations(args, language_model.loaded, words, continuations, growth)
+            for continuations in begun(args, ids, choose_seed(args)):
+                growth = grow(
+                    language_model.model, continuations, args.sampling, args.json, state
+                )
+                show_continuations(args, language_model.loaded, words, continuations, growth)
         except KeyboardInterrupt:  # ends the story; at the prompt it ends the program
             if args.text is not None or not sys.stdin.isatty():
                 raise

@@ -17,6 +17,10 @@ from backstage.files import to_json
 from backstage.flags import ROUNDS
 from backstage.words import detokenized, printable
 
+LONGEST_LOOP = 50  # tokens
+SAMPLES_AT_ONCE = 64  # continuations of one prompt that grow together,
+TOKENS_AT_ONCE = 1 << 18  # fewer of a prompt so long that they have more tokens than this
+
 
 @dataclass
 class Continuation:
@@ -43,27 +47,38 @@ class Continuation:
 
     def why_ended(self) -> str | None:
         """Why generation stops here, or None if it goes on."""
-        new = self.ids[self.begin :]
-        if new[-1] == EOS:
+        if self.ids[-1] == EOS:
             return "<eos>"
-        size = looping(new) if self.rounds else 0
+        count = len(self.ids) - self.begin
+        last = max(self.begin, len(self.ids) - 3 * LONGEST_LOOP)
+        size = looping(self.ids[last:]) if self.rounds else 0
         if size:
-            number = -(-len(new) // self.max_tokens)
+            number = -(-count // self.max_tokens)
             return f"a loop: {size} tokens said three times over, in round {number}"
-        if self.rounds and len(new) >= self.max_tokens * ROUNDS:
+        if self.rounds and count >= self.max_tokens * ROUNDS:
             return f"{ROUNDS} rounds of {self.max_tokens} tokens"
-        if not self.rounds and len(new) >= self.max_tokens:
+        if not self.rounds and count >= self.max_tokens:
             return f"-max_tokens {self.max_tokens}"
         return None
 
 
-def looping(ids: list[int], longest: int = 50) -> int:
-    """The size, up to `longest`, of the block that `ids` ends with three times over, or 0."""
-    for size in range(1, min(longest, len(ids) // 3) + 1):
+def looping(ids: list[int]) -> int:
+    """The size, up to LONGEST_LOOP, of the block that `ids` ends with three times over, or 0."""
+    for size in range(1, min(LONGEST_LOOP, len(ids) // 3) + 1):
         last = ids[-size:]
         if last == ids[-2 * size : -size] == ids[-3 * size : -2 * size]:
             return size
     return 0
+
+
+def begun(args: Namespace, ids: list[int], seed: int) -> Iterator[list[Continuation]]:
+    """The `-samples` continuations of a prompt, still without a new token; some at a time."""
+    size = max(1, min(SAMPLES_AT_ONCE, TOKENS_AT_ONCE // len(ids)))
+    for start in range(0, args.samples, size):
+        yield [
+            Continuation([*ids], len(ids), seed + k, args.max_tokens, args.continue_)
+            for k in range(start, min(start + size, args.samples))
+        ]
 
 
 def show_continuations(
@@ -93,15 +108,15 @@ def show_story(
     args: Namespace, loaded: Loaded, words: list[str], story: Continuation, growth: Iterator[None]
 ) -> str:
     """Print a story, which goes on with `growth` until it has ended; returns its text."""
-    text = ""
+    parts = []
     column = 0
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
     tokens = loaded.join(told(loaded, words, story, growth))
     for part in detokenized(tokens, loaded.config.cased):
-        text += part
+        parts.append(part)
         if not args.json:
             column = print_folded(printable(part), column, width)
-    return text
+    return "".join(parts)
 
 
 def told(
