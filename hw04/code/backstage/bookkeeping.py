@@ -63,6 +63,8 @@ class Bookkeeping:
         self.model_digest = digest_if_there(args.model)  # of the file that is in its place
         self.clock = time.perf_counter()
         self.log = side_file(args.model, ".log.jsonl")
+        self.last_of_epoch = 0  # how many minibatches this epoch has
+        self.next_curve = 0.0  # when the curve may be drawn again
 
     def tick(self) -> None:
         """Count the seconds since this was called last; those while a run is stopped are none."""
@@ -91,14 +93,21 @@ class Bookkeeping:
         self.args.out.flush()
         self.write_log(record)
         self.records.append(record)
-        with contextlib.suppress(Exception):  # the picture is not worth a training
-            if self.first:
-                draw_curve(side_file(self.args.model, ".loss.png"), self.records)
+        self.draw()
         self.tick()
         self.before += self.seconds
         self.nats = self.seconds = 0.0
         self.tokens = 0
         self.reported = self.step
+
+    def draw(self) -> None:
+        """Draw the curve, at the end of an epoch or if that takes little of the time so far."""
+        now = time.perf_counter()
+        if not self.first or (now < self.next_curve and self.done < self.last_of_epoch):
+            return
+        with contextlib.suppress(Exception):  # the picture is not worth a training
+            draw_curve(side_file(self.args.model, ".loss.png"), self.records)
+        self.next_curve = now + 20 * (time.perf_counter() - now)
 
     def valid_loss(self) -> float:
         """The loss on the valid stories, with the work shared by the processes."""

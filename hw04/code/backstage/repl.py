@@ -26,6 +26,7 @@ Type the beginning of a story; an empty line is the very beginning. Or a command
   :show              the settings                     :help       this
   :quit or Ctrl-D    leave"""
 NOT_UTF8 = "is not UTF-8; convert it"
+LONGEST_SHOWN = 60  # characters of a word
 COMMANDS = {
     ":greedy": "greedy", ":fp": "fpenalty", ":temp": "temperature", ":top": "top_k",
     ":top_p": "top_p", ":min_p": "min_p",
@@ -111,16 +112,22 @@ def understand(text: str, loaded: Loaded, quiet: bool) -> list[str]:
     shown = []
     for word in words[-60:]:
         known = word in loaded.token2idx
-        shown.append(loaded.shown(word) if known else describe_unknown(word, loaded.words))
+        short = abridged(word)
+        shown.append(loaded.shown(short) if known else describe_unknown(short, loaded.words))
     more = "... " if len(words) > 60 else ""
     print(f"tokens: {more}{' '.join(shown)}" if words else "no words: starting from <bos>")
     return words
 
 
+def abridged(word: str) -> str:
+    """The beginning of a word that is too long to be shown, else the word."""
+    return word if len(word) <= LONGEST_SHOWN else f"{word[:LONGEST_SHOWN]}..."
+
+
 def describe_unknown(word: str, vocabulary: list[str]) -> str:
     """How a word that is not in the vocabulary is shown: `[dgo is unknown, like dog]`."""
     near = difflib.get_close_matches(word, vocabulary[len(SPECIAL) :], 1, 0.5)
-    like = "".join(f", like {printable(other)}" for other in near)
+    like = "".join(f", like {printable(abridged(other))}" for other in near)
     return f"[{printable(word)} is unknown{like}]"
 
 

@@ -54,9 +54,10 @@ def tell_vocabulary(
         if not word.isalnum() and tokenize_text(word, config.cased) != [word]
     ]
     if len(odd) > 0.1 * len(words) and not bpe:
+        first = printable(odd[0][:60])  # one of a binary file may be all of it
         print(
-            f"note: {len(odd) / len(words):.0%} of the words, such as {printable(odd[0])}, are no "
-            "tokens as -use makes them; if the corpus is plain prose, train with -text_file"
+            f"note: {len(odd) / len(words):.0%} of the words, such as {first}, are no tokens "
+            "as -use makes them; if the corpus is plain prose, train with -text_file"
         )
     if len(words) < config.VSize and not args.glove_only:
         count = f"{len(words):,} {kind}"
