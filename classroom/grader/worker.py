@@ -71,6 +71,7 @@ def load(job: dict, folder: Path):
     program = running.import_file(folder / "code" / "lstlm.py", "lstlm")
     if job["reference"]:
         reference = types.ModuleType("reference")
+        reference.__file__ = program.__file__
         exec(compile(job["reference"], "reference", "exec"), vars(reference))
         fill_in(program, reference, job["item"])
     return program
