@@ -3,6 +3,12 @@
 They are data of the page, as the program's own rules are: only how they are used is written twice.
 """
 
+import sys
+
+if __name__ == "__main__":
+    print("page_tables.py: error: no program; make_page.py uses it", file=sys.stderr)
+    sys.exit(2)
+
 import functools
 import unicodedata
 

@@ -3,7 +3,6 @@
 import contextlib
 import difflib
 import os
-import re
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -74,8 +73,10 @@ def read_lines(label: str, terminal: bool) -> Iterator[str]:
 
 def as_typed(text: str, source: str) -> str:
     """A text without its last line end and byte-order mark. Raises UserError if it is not UTF-8."""
-    if re.search("[\ud800-\udfff]", text):  # what Python makes of other bytes
-        raise UserError(f"{source} {NOT_UTF8}")
+    try:  # where the locale is ASCII Python has a lone surrogate for each byte of a letter
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        raise UserError(f"{source} {NOT_UTF8}") from None
     return with_line_feeds(text.removeprefix("\ufeff")).removesuffix("\n")
 
 

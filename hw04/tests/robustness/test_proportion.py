@@ -12,7 +12,7 @@ from backstage.continuations import Continuation
 from backstage.minibatches import evaluation_segments, segments
 from backstage.reading import next_logits
 from backstage.state import State
-from measuring import peak
+from peak_memory import peak
 from small import make_model, make_stories
 
 LONG = 150_000  # tokens of a story
