@@ -32,6 +32,7 @@ with importing("run_lm.py"):
     from hw4lib.data import H4Tokenizer, LMDataset
     from hw4lib.data.length_order import LengthOrder
     from hw4lib.data.npy_files import RECORD, made_of, make_sample
+    from hw4lib.data.raw_text import typed
     from hw4lib.data.text import transcribed
     from hw4lib.model import DecoderOnlyTransformer
     from hw4lib.trainers import LMTrainer
@@ -457,7 +458,10 @@ def generate(args: argparse.Namespace) -> None:
     if len(args.prompt) > longest * trainer.model.max_len:
         size, most = len(args.prompt), trainer.model.max_len
         raise UserError(f"--prompt: {size:,} characters, and the model takes {most} tokens; cut it")
-    prompt = tokenizer.encode(transcribed(args.prompt))
+    try:
+        prompt = tokenizer.encode(transcribed(typed(args.prompt)))
+    except UnicodeError:
+        raise UserError("--prompt is not UTF-8; convert it") from None
     if not {tokenizer.pad_id, tokenizer.sos_id, tokenizer.eos_id}.isdisjoint(prompt):
         raise UserError("--prompt: it spells a special token, such as [EOS]; take it out")
     prompts = torch.tensor([[tokenizer.sos_id, *prompt]]).expand(args.samples, -1)

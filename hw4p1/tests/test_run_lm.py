@@ -170,7 +170,7 @@ def test_a_temperature_near_0_gives_the_greedy_text(there, capsys, way):
 
 def test_a_prompt_becomes_what_a_transcript_has(there, capsys):
     texts = set()
-    for prompt in ("THE OLD MAN'S", "\ufeff The  óld\u00a0man´s\r\n"):
+    for prompt in ("THE OLD MAN'S", "\ufeff The  óld\u00a0man´s\r\n", "the \udcc3\udcb3ld man's"):
         assert run_lm.main(["generate", "--prompt", prompt]) == 0
         texts.add(capsys.readouterr().out)
     assert len(texts) == 1
@@ -459,6 +459,7 @@ def test_flags_are_checked_before_anything_is_read(here, capsys, flag, value, wo
 def test_other_errors_of_use(there, capsys):
     assert "no such checkpoint; train first" in fails(capsys, ["evaluate", "--run", "never"])
     assert "it spells a special token" in fails(capsys, ["generate", "--prompt", "THE [EOS] CAT"])
+    assert "--prompt is not UTF-8" in fails(capsys, ["generate", "--prompt", "caf\udce9"])
     assert "'5'" in fails(capsys, ["generate", "--prompt", "5 CATS"])
     assert "tokens, more than max_length" in fails(capsys, ["generate", "--prompt", "CAT " * 20])
     assert "gives the same text each time" in fails(capsys, ["generate", "--samples", "3"])

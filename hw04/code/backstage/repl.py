@@ -13,7 +13,7 @@ from backstage.checkpoint import Loaded
 from backstage.corpora import SPECIAL
 from backstage.errors import UserError
 from backstage.files import to_json
-from backstage.raw_text import with_line_feeds
+from backstage.raw_text import typed
 from backstage.sampling import Sampling
 from backstage.words import printable, tokenize_text
 
@@ -72,12 +72,11 @@ def read_lines(label: str, terminal: bool) -> Iterator[str]:
 
 
 def as_typed(text: str, source: str) -> str:
-    """A text without its last line end and byte-order mark. Raises UserError if it is not UTF-8."""
-    try:  # where the locale is ASCII Python has a lone surrogate for each byte of a letter
-        text = text.encode("utf-8", "surrogateescape").decode("utf-8")
-    except UnicodeError:
+    """What `typed` makes of a text. Raises UserError that names its source if it is not UTF-8."""
+    try:
+        return typed(text)
+    except ValueError:
         raise UserError(f"{source} {NOT_UTF8}") from None
-    return with_line_feeds(text.removeprefix("\ufeff")).removesuffix("\n")
 
 
 def command(text: str, sampling: Sampling) -> Sampling:

@@ -69,6 +69,16 @@ def with_line_feeds(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def typed(text: str) -> str:
+    """A line or an argument without its line end and byte-order mark.
+
+    Where the locale is not UTF-8 Python makes halves of surrogate pairs of its bytes. Raises
+    ValueError if they are no UTF-8.
+    """
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8")
+    return with_line_feeds(text.removeprefix("\ufeff")).removesuffix("\n")
+
+
 def line_of(byte: int, raw: bytes) -> int:
     """The number of the line that has this byte of a file."""
     return len(re.findall(rb"\r\n?|\n", raw[:byte])) + 1
