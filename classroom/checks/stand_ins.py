@@ -1,7 +1,6 @@
 """What stands in the place of parts that a check is not about."""
 
 import contextlib
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -28,7 +27,8 @@ class Bigram(nn.Module):
         self.gain = gain
         self.table = nn.Parameter(torch.tensor(table))  # (V, V)
         self.bias = nn.Parameter(torch.tensor(bias))  # (V,)
-        self.output = SimpleNamespace(weight=self.table)
+        self.output = nn.Identity()
+        self.output.weight = self.table
         self.carried = torch.zeros(len(bias)) if carried is None else torch.tensor(carried)
 
     def forward(self, inputs: Tensor, lengths: Tensor, targets=None, state=None) -> Tensor:
