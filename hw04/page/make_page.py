@@ -28,7 +28,7 @@ from pathlib import Path
 PAGE = Path(__file__).resolve().parent
 HW04 = PAGE.parent
 CODE = HW04 / "code"
-sys.path.append(str(CODE))
+sys.path.extend(map(str, (CODE, PAGE)))  # the latter too, as python -P does not look there
 import lstlm  # noqa: E402 - found by the line above
 import torch  # noqa: E402
 from backstage.checkpoint import Loaded, save_model  # noqa: E402
