@@ -13,7 +13,7 @@ import torch
 from backstage.errors import UserError
 from backstage.files import atomic_write, digest_if_there
 from backstage.processes import rank_and_world_size
-from backstage.sealed import VERSION, made_alike, read_sealed
+from backstage.sealed import VERSION, made_alike, read_sealed, seal
 from backstage.state import State
 from backstage.words import printable
 
@@ -71,7 +71,7 @@ def resume(run) -> None:
     for name in run.NUMBERS:
         setattr(run, name, state["numbers"][name])
     run.carried = state["carried"]
-    run.model_digest = state["model"]
+    run.model_digest = digest_if_there(run.args.model)
     run.clock = time.perf_counter()
     if run.first:
         log = run.log.read_bytes()[: run.logged] if run.log.exists() else b""
@@ -118,14 +118,17 @@ def check_best_model(run, state: dict) -> bool:
 
 
 def saved_since(model: Path, kind: str, state: dict) -> bool:
-    """Whether the run of a state, killed later, saved this model after that state."""
+    """Whether the run of a state, killed later, wrote this model after that state."""
     try:
         content = read_sealed(model, kind, "")
     except UserError:
         return False
     facts = {name: content["facts"].get(name) for name in state["facts"]}
     same_run = facts == state["facts"] and content["config"] == state["config"]
-    return same_run and content["facts"]["step"] >= state["numbers"]["step"]
+    if same_run and content["facts"]["step"] >= state["numbers"]["step"]:
+        return True
+    content["facts"]["finished"] = False  # what was killed at its very end has set it
+    return hashlib.sha256(seal(content)).hexdigest() == state["model"]
 
 
 def changed_machine(run, state: dict) -> list[tuple]:
@@ -169,7 +172,8 @@ def carried_state(run, parts: list[tuple]) -> State:
     """
     if run.part >= len(parts):
         raise not_of_this_model(run)
-    inputs = parts[run.part - 1][0]  # (B, T)
+    device = run.bare_model.output.weight.device
+    inputs = parts[run.part - 1][0].to(device)  # (B, T)
     like = State()
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         run.bare_model(inputs[:, :1], torch.ones(len(inputs), dtype=torch.int64), state=like)
@@ -181,7 +185,7 @@ def carried_state(run, parts: list[tuple]) -> State:
     if not fits or run.carried["position"] != like.position or not finite(nats):
         raise not_of_this_model(run)
     run.step_nats = share_of_nats(nats)
-    return State.from_dict(run.carried).to(run.bare_model.output.weight.device)
+    return State.from_dict(run.carried).to(device)
 
 
 def finite(numbers: list) -> bool:

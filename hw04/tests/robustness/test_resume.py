@@ -625,6 +625,30 @@ def test_another_model_in_its_place_is_refused(folder, monkeypatch, capsys, whol
     assert equal_weights(read_weights(folder / "m.pt"), read_weights(folder / "whole.pt"))
 
 
+def test_a_run_that_is_killed_at_its_very_end_is_resumed(folder, monkeypatch):
+    """Its model says already that the run has ended, and is older than the last state."""
+    monkeypatch.setattr(backstage.saving, "SAVE_STEPS", 5)
+    losses = itertools.count(1)  # each is worse, so that only the first model is saved
+    mark_finished = backstage.saving.mark_finished
+
+    def kill(model: Path) -> None:
+        mark_finished(model)
+        raise SystemError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lstlm, "compute_loss", lambda *_: float(next(losses)))
+        with patch.context() as killing:
+            killing.setattr(backstage.saving, "mark_finished", kill)
+            with pytest.raises(SystemError):
+                lstlm.main(flags(folder, "m"))
+        ended = (folder / "m.pt").read_bytes()
+        assert content_of(folder / "m.pt")["facts"]["step"] == 3
+        assert content_of(folder / "m.state.pt")["numbers"]["step"] == 10
+        assert lstlm.main([*flags(folder, "m"), "-resume"]) == 0
+    assert (folder / "m.pt").read_bytes() == ended
+    assert not list(folder.glob("m.state*"))
+
+
 def test_other_words_are_refused(folder, monkeypatch, capsys):
     """Another GloVe file gives as many other words, over which the old weights would be put."""
     glove = folder / "glove"
