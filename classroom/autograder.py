@@ -8,7 +8,7 @@ setup.sh and run_autograder stand at its root, beside the grader, the rubric and
 same files give the same bytes.
 """
 
-import argparse
+import io
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -18,6 +18,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(HERE), str(ROOT / "hw04" / "code")]
 from backstage.errors import UserError  # noqa: E402 - found by the line above
+from backstage.files import atomic_write  # noqa: E402
+from backstage.parser import Parser  # noqa: E402
 from backstage.shell import guarded  # noqa: E402
 
 PACKAGES = ("pyyaml", "tokenizers", "torchinfo", "matplotlib")  # beside requirements.txt
@@ -45,15 +47,15 @@ def files(rubric: Path) -> Iterator[tuple[str, bytes, int]]:
 def pack(out: Path, rubric: Path) -> int:
     """Write the archive; returns how many files are in it."""
     entries = list(files(rubric))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f"{out.name}.part")
-    with zipfile.ZipFile(draft, "w") as archive:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
         for name, content, mode in entries:
             entry = zipfile.ZipInfo(name)  # of 1 January 1980
             entry.create_system = 3  # Unix
             entry.external_attr = mode << 16
             archive.writestr(entry, content, zipfile.ZIP_DEFLATED, compresslevel=9)
-    draft.replace(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(out, lambda file: file.write(packed.getvalue()))
     return len(entries)
 
 
@@ -61,8 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
 
     def run() -> None:
-        layout = argparse.RawDescriptionHelpFormatter
-        parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+        parser = Parser("autograder.py", __doc__)
         default = ROOT / "build" / "autograder.zip"
         what = "what to write (default: %(default)s)"
         parser.add_argument("-o", type=Path, metavar="FILE", default=default, help=what)

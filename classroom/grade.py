@@ -17,19 +17,20 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "hw04" / "code")]
-from grader import result  # noqa: E402 - found by the line above
+from backstage.errors import UserError  # noqa: E402 - found by the line above
+from backstage.parser import Parser  # noqa: E402
+from backstage.shell import guarded  # noqa: E402
+from grader import result  # noqa: E402
 from grader.grading import Grader  # noqa: E402
 from grader.one_hw4p1 import digest_of  # noqa: E402
-from grader.problems import GradingError  # noqa: E402
 from grader.rubric import SHIPPED, Rubric  # noqa: E402
 from grader.sandbox import Sandbox  # noqa: E402
 from grader.submission import find_submissions, read_submission  # noqa: E402
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """The command line."""
-    layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("grade.py", description=__doc__, formatter_class=layout)
+    parser = Parser("grade.py", __doc__)
     add = parser.add_argument
     add("submissions", type=Path, nargs="*", metavar="FILE_OR_ZIP", help="lstlm.py, an archive, a "
         "folder, or a folder of several of these")
@@ -56,7 +57,7 @@ def grade_all(args: argparse.Namespace) -> None:
         for each in ([path] if args.gradescope else find_submissions(path))
     ]
     if not paths:
-        raise GradingError("name at least one submission (grade.py -h)")
+        raise UserError("name at least one submission (grade.py -h)")
     seed = int.from_bytes(os.urandom(4), "little") if args.seed is None else args.seed
     rubric = Rubric(args.rubric)
     results = []
@@ -76,29 +77,18 @@ def grade_all(args: argparse.Namespace) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a result. GradingError if that fails."""
+    """Write a result. UserError if that fails."""
     try:
         draft = path.with_name(f"{path.name}.part")
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)
     except OSError as error:
-        raise GradingError(f"{path}: cannot be written ({error.strerror})") from None
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def main(argv: list[str] | None = None) -> int:
     """The exit status: 0, 2 for what the teacher can mend, 1 for a failing machine, 130."""
-    try:
-        grade_all(make_parser().parse_args(argv))
-        return 0
-    except GradingError as error:
-        print(f"grade.py: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ngrade.py: interrupted", file=sys.stderr)
-        return 130
-    except (OSError, MemoryError) as error:
-        print(f"grade.py: error: {type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+    return guarded("grade.py", lambda: grade_all(make_parser().parse_args(argv)), argv)
 
 
 if __name__ == "__main__":

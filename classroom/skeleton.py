@@ -8,7 +8,6 @@ The source is the reference itself, so that the two cannot come apart. What is w
 must not hold either folder, unless an earlier skeleton made it.
 """
 
-import argparse
 import re
 import shutil
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "hw04" / "code")]
 from backstage.errors import UserError  # noqa: E402 - found by the line above
+from backstage.parser import Parser  # noqa: E402
 from backstage.shell import guarded  # noqa: E402
 from emptied import emptied_module, modules_needed  # noqa: E402
 from grader.public import public_cases  # noqa: E402
@@ -168,8 +168,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
 
     def run() -> None:
-        layout = argparse.RawDescriptionHelpFormatter
-        parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+        parser = Parser("skeleton.py", __doc__)
         default = ROOT / "build" / "skeleton"
         what = "where the two folders go (default: %(default)s)"
         parser.add_argument("-o", type=Path, metavar="DIR", default=default, help=what)

@@ -4,13 +4,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from backstage.errors import UserError
 from checks.case import Case, Outcome, Verdict
 from checks.items import ASSIGNMENTS, causes
 from checks.judges import judge
 
 from grader import draw_exercises, draw_hw04, draw_layers, draw_lm, one_hw04, one_hw4p1
 from grader.prepared import prepared
-from grader.problems import GradingError
 from grader.result import Result, Test
 from grader.rubric import Rubric
 from grader.sandbox import Ran, Sandbox
@@ -57,7 +57,7 @@ def which_assignment(submission: Submission) -> str:
     folders = submission.folder("mytorch") or submission.folder("hw4lib")
     second = bool(folders) or any(Path(n).name == "test_metrics.json" for n in submission.files)
     if first and second:
-        raise GradingError(f"{submission.name}: both assignments are in it; say --assignment")
+        raise UserError(f"{submission.name}: both assignments are in it; say --assignment")
     return "hw04" if first else "hw4p1" if second else ""
 
 

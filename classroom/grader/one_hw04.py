@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import numpy as np
+from backstage.errors import UserError
 from checks.case import Case
 from checks.items import HW04
 from skeleton import without_answers
 
 from grader import similarity
-from grader.problems import GradingError
 from grader.result import Test
 from grader.sandbox import ROOT, Ran
 from grader.submission import source_text
@@ -169,7 +169,7 @@ def choose_corpus(rubric) -> dict:
     for corpus in rubric.section("hw04", "model")["corpora"]:
         if (ROOT / corpus["file"]).is_file():
             return corpus
-    raise GradingError(f"{rubric.path}: none of hw04.model.corpora is there")
+    raise UserError(f"{rubric.path}: none of hw04.model.corpora is there")
 
 
 def model_test(grading, model) -> Test:

@@ -7,9 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from backstage.errors import UserError
 from checks import exchange
-
-from grader.problems import GradingError
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -24,5 +23,5 @@ def prepared(seed: int) -> dict:
         )
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:]
-            raise GradingError(f"the reference cannot make a small model: {' '.join(last)}")
+            raise UserError(f"the reference cannot make a small model: {' '.join(last)}")
         return exchange.load((Path(folder) / "small").read_bytes())

@@ -4,9 +4,9 @@ from dataclasses import fields
 from pathlib import Path
 
 import yaml
+from backstage.errors import UserError
 from checks.case import Case
 
-from grader.problems import GradingError
 from grader.sandbox import Limits
 
 HERE = Path(__file__).resolve().parent.parent
@@ -21,27 +21,27 @@ class Rubric:
         try:
             tree = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise GradingError(f"{path}: cannot be read ({error.strerror})") from None
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             where = getattr(error, "problem_mark", None)
             line = f":{where.line + 1}" if where else ""
-            raise GradingError(f"{path}{line}: not YAML; mend it") from None
+            raise UserError(f"{path}{line}: not YAML; mend it") from None
         self.tree = tree if isinstance(tree, dict) else {}
         limits = dict(self.section("limits"))
         self.submission_seconds = float(limits.pop("submission_seconds", 55))
         known = {field.name for field in fields(Limits)}
         unknown = limits.keys() - known
         if unknown:
-            raise GradingError(f"{path}: there is no limit {min(unknown)}")
+            raise UserError(f"{path}: there is no limit {min(unknown)}")
         self.limits = Limits(**limits)
 
     def section(self, *names: str) -> dict:
-        """A section, by the names that lead to it. GradingError if there is none."""
+        """A section, by the names that lead to it. UserError if there is none."""
         tree = self.tree
         for name in names:
             tree = tree.get(name) if isinstance(tree, dict) else None
         if not isinstance(tree, dict):
-            raise GradingError(f"{self.path}: there is no section {'.'.join(names)}")
+            raise UserError(f"{self.path}: there is no section {'.'.join(names)}")
         return tree
 
     def option(self, default, *names: str):
@@ -64,7 +64,7 @@ class Rubric:
         for item, parts in self.section(assignment, "items").items():
             if not isinstance(parts, dict):
                 where = f"{assignment}.items.{item}"
-                raise GradingError(f"{self.path}: {where}: give its parts with points")
+                raise UserError(f"{self.path}: {where}: give its parts with points")
             found[str(item)] = {
                 str(part): self.points(value, assignment, str(item), str(part))
                 for part, value in parts.items()
@@ -72,23 +72,23 @@ class Rubric:
         return found
 
     def points(self, value, *place: str) -> float:
-        """A number of points. GradingError if it is none."""
+        """A number of points. UserError if it is none."""
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise GradingError(f"{self.path}: {'.'.join(place)} is {value!r}; give points")
+            raise UserError(f"{self.path}: {'.'.join(place)} is {value!r}; give points")
         return value
 
     def check(self, assignment: str, cases: list[Case]) -> None:
-        """GradingError if an item or a part is not one that is graded."""
+        """UserError if an item or a part is not one that is graded."""
         known: dict[str, set[str]] = {}
         for case in cases:
             known.setdefault(case.item, set()).add(case.part)
         for item, parts in self.items(assignment).items():
             if item not in known:
                 there = ", ".join(known)
-                raise GradingError(f"{self.path}: no item {item} is graded; there are {there}")
+                raise UserError(f"{self.path}: no item {item} is graded; there are {there}")
             for part in parts:
                 if part not in known[item]:
                     there = ", ".join(sorted(known[item]))
-                    raise GradingError(
+                    raise UserError(
                         f"{self.path}: item {item} has no part {part}; there are {there}"
                     )

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 
+from backstage.errors import UserError
 from checks import exchange
 from checks.case import Outcome
-
-from grader.problems import GradingError
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -66,7 +65,7 @@ class Template:
         print(json.dumps(job), file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
-            raise GradingError("the grader's own process ended; is there memory enough?")
+            raise UserError("the grader's own process ended; is there memory enough?")
         return json.loads(line)
 
     def close(self) -> None:

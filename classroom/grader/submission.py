@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from grader.problems import GradingError
+from backstage.errors import UserError
 
 MOST_BYTES = 400 << 20  # of all files of a submission, unpacked
 MOST_FILES = 5000
@@ -197,13 +197,13 @@ def source_text(content: bytes) -> str:
 def find_submissions(path: Path) -> Iterator[Path]:
     """The submissions of a path: itself, or what is in it if it is a folder of several."""
     if not path.exists():
-        raise GradingError(f"{path}: no such file or folder")
+        raise UserError(f"{path}: no such file or folder")
     if path.is_file() or is_one(path):
         yield path
         return
     inner = [each for each in sorted(path.iterdir()) if not each.name.startswith(".")]
     if not inner:
-        raise GradingError(f"{path}: an empty folder")
+        raise UserError(f"{path}: an empty folder")
     yield from inner
 
 
