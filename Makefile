@@ -6,8 +6,8 @@
 # make page   writes build/lstlm.html: the model that ships in one file, which any browser opens and runs
 # make report   makes hw04/report.pdf from the stored results; make experiments adds those that are missing (days of one
 #               core, less with a GPU; LSTLM_DATA=DIR: where tiny/, wiki/ and glove.6B/ are, if not in hw04/data)
-# make bench   measures training, evaluation and generation beside a textbook's loops: 15 minutes, with nothing else running
-#               (LSTLM_DATA=DIR as above)
+# make bench   measures both systems beside textbooks' loops: 20 minutes, with nothing else running (LSTLM_DATA=DIR as above)
+# make bench-short   measures what matters most, on the embedded stories: 3 minutes
 # make traces   writes hw04/code/traces.txt, the output of all modes, with the model there and the real stories
 #               (TRAIN_LOG=FILE: the trace of its training; LSTLM_DATA=DIR: where tiny/ is, if not in hw04/data)
 # make handin   packs build/hw04.zip for the course, and runs it where it is unpacked
@@ -24,7 +24,7 @@ PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2
 LSTLM = .venv/bin/python hw04/code/lstlm.py
 SAMPLE = -train_corpus hw04/data/sample/train.tokens -valid_corpus hw04/data/sample/valid.tokens
 
-.PHONY: help story demo test test-all test-thorough test-slow single page bench report experiments traces handin \
+.PHONY: help story demo test test-all test-thorough test-slow single page bench bench-short report experiments traces handin \
 	skeleton autograder test-classroom clean
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -85,7 +85,10 @@ page: .venv/program
 	@.venv/bin/python hw04/page/make_page.py -corpus hw04/data/sample/test.tokens
 
 bench: .venv/dev
-	@.venv/bin/python bench/lstlm/compare.py "$${LSTLM_DATA:-hw04/data}/tiny/tiny.train.tokens.4M"
+	@.venv/bin/python bench/compare.py "$${LSTLM_DATA:-hw04/data}/tiny/tiny.train.tokens.4M"
+
+bench-short: .venv/dev
+	@.venv/bin/python bench/compare.py -short hw04/data/sample/train.tokens
 
 report: .venv/dev
 	@.venv/bin/python hw04/report/make_report.py

@@ -12,7 +12,6 @@ the libraries have loaded what they need. Linux only.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -25,7 +24,7 @@ with importing("eval_speed.py"):
     import torch
     from backstage.device import choose_device, choose_precision, set_up_memory
     from backstage.parser import Parser, positive, whole
-    from measuring import Textbook, now, peak_of_memory, read_sample, start_of_memory
+    from measuring import Textbook, now, peak_of_memory, read_sample, start_of_memory, take_turns
     from torch import nn
 
 
@@ -62,6 +61,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("-precision", choices=("auto", "fp32", "bf16"), default="auto", help="(default auto)")
     add("-device", choices=("cpu", "cuda"), default="cpu", help="(default cpu)")
     add("-naive", action="store_true", help="the textbook's way (default ours)")
+    what = "measure once for each line that is read (default once)"
+    add("-turns", action="store_true", help=what)
     args = parser.parse_args(argv)
     if args.naive and args.a:
         parser.error("-naive -a: the textbook's model has no attention")
@@ -84,22 +85,26 @@ def main(argv: list[str] | None = None) -> None:
         loss_of = naive_loss
     model = model.to(device).eval()
     loss_of(model, [story[:9] for story in stories[:2]], 2)
-    before = start_of_memory(args.device)
-    start = now(device)
-    loss = loss_of(model, stories, args.B)
-    seconds = now(device) - start
-    extra_mb = peak_of_memory(args.device) - before
-    if precision == torch.bfloat16 and args.device == "cpu":
-        extra_mb -= sum(p.numel() * 2 for p in model.parameters()) / 2**20
     tokens = sum(len(story) - 1 for story in stories)
-    print(json.dumps({
-        "naive": args.naive, "device": args.device, "B": args.B, "H": args.H, "N": args.N,
-        "vocab": args.VSize + 3, "attention": args.a,
-        "precision": str(precision).removeprefix("torch."), "tokens": tokens,
-        "nats": round(loss, 4), "tokens_per_s": round(tokens / seconds, 1),
-        "extra_mb": round(extra_mb, 1),
-        "threads": torch.get_num_threads(), "torch": str(torch.__version__),
-    }))
+
+    def measure() -> dict:
+        before = start_of_memory(args.device)
+        start = now(device)
+        loss = loss_of(model, stories, args.B)
+        seconds = now(device) - start
+        extra_mb = peak_of_memory(args.device) - before
+        if precision == torch.bfloat16 and args.device == "cpu":
+            extra_mb -= sum(p.numel() * 2 for p in model.parameters()) / 2**20
+        return {
+            "naive": args.naive, "device": args.device, "B": args.B, "H": args.H, "N": args.N,
+            "vocab": args.VSize + 3, "attention": args.a,
+            "precision": str(precision).removeprefix("torch."), "tokens": tokens,
+            "nats": round(loss, 4), "tokens_per_s": round(tokens / seconds, 1),
+            "extra_mb": round(extra_mb, 1),
+            "threads": torch.get_num_threads(), "torch": str(torch.__version__),
+        }
+
+    take_turns(measure, args.turns)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
     python bench/lstlm/generate_speed.py                  # ours, float32, random weights
     python bench/lstlm/generate_speed.py -precision int8
     python bench/lstlm/generate_speed.py -plain           # nn.LSTM and nn.Linear, the state carried
+    python bench/lstlm/generate_speed.py -samples 16      # 16 stories as one batch, drawn
     python bench/lstlm/generate_speed.py -agree MODEL CORPUS -precision int8
 
 Greedy, from `<bos>`, 200 tokens, of which no `<eos>` (its bias is -1e9). `first_ms` is for each
@@ -15,6 +16,7 @@ Prints one JSON line.
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import sys
@@ -28,12 +30,14 @@ from backstage.shell import guarded, importing
 with importing("generate_speed.py"):
     import lstlm
     import torch
+    from backstage.continuations import Continuation
     from backstage.corpora import BOS
     from backstage.device import choose_precision, set_up_memory
-    from backstage.parser import Parser, positive
+    from backstage.parser import Parser, positive, whole
     from backstage.reading import next_logits
+    from backstage.sampling import Sampling
     from backstage.state import State
-    from measuring import Textbook
+    from measuring import Textbook, take_turns
 
 
 @torch.inference_mode()
@@ -54,6 +58,14 @@ def ours(model: lstlm.LSTMLM, count: int) -> list[int]:
     for _ in range(count):
         ids.append(lstlm.generate_next_token(model, ids, greedy=True, state=state))
     return ids
+
+
+def together(model: lstlm.LSTMLM, count: int, samples: int) -> list[int]:
+    """So many stories at once, drawn at random as by `-prompt -samples`; their ids in a row."""
+    stories = [Continuation([BOS], 1, seed, count) for seed in range(samples)]
+    for _ in lstlm.grow(model, stories, Sampling()):
+        pass
+    return [token for story in stories for token in story.ids]
 
 
 def best_ids(model: lstlm.LSTMLM, story: list[int]) -> list[int]:
@@ -91,7 +103,14 @@ def parse_args() -> argparse.Namespace:
     add("-plain", action="store_true", help="the plain way (default ours)")
     what = "count agreement (default measure time)"
     add("-agree", nargs=2, metavar=("MODEL", "CORPUS"), help=what)
-    return parser.parse_args()
+    what = "draw so many stories together (default 0: one, greedily)"
+    add("-samples", type=whole(0), default=0, help=what)
+    what = "measure once for each line that is read (default once)"
+    add("-turns", action="store_true", help=what)
+    args = parser.parse_args()
+    if args.plain and args.samples:
+        parser.error("-plain -samples: the plain way grows one story")
+    return args
 
 
 def main() -> None:
@@ -113,15 +132,25 @@ def main() -> None:
     if args.plain:
         model = Textbook.of(model).eval()
         generate = plain
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        ids = generate(model, args.tokens)
-        times.append((time.perf_counter() - start) / args.tokens)
-    text = hashlib.sha256(repr(ids).encode()).hexdigest()[:16]
-    first = round(times[0] * 1e3, 3)
-    fastest = round(min(times) * 1e3, 3)
-    print(json.dumps({**facts, "first_ms": first, "ms_per_token": fastest, "text": text}))
+    elif args.samples:
+        generate = functools.partial(together, samples=args.samples)
+    each = args.tokens * max(1, args.samples)
+
+    def measure() -> dict:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            ids = generate(model, args.tokens)
+            times.append((time.perf_counter() - start) / each)
+        text = hashlib.sha256(repr(ids).encode()).hexdigest()[:16]
+        fastest = min(times)
+        return {
+            **facts, "samples": args.samples, "first_ms": round(times[0] * 1e3, 3),
+            "ms_per_token": round(fastest * 1e3, 3), "tokens_per_s": round(1 / fastest, 1),
+            "text": text,
+        }
+
+    take_turns(measure, args.turns)
 
 
 if __name__ == "__main__":

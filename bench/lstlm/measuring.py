@@ -1,4 +1,4 @@
-"""What the programs of this folder share: their stories, a textbook's model, the clock, memory."""
+"""What the programs of this folder share: stories, a textbook's model, turns, clock, memory."""
 
 import sys
 
@@ -8,10 +8,12 @@ if __name__ == "__main__":
 
 import ctypes
 import gc
+import json
 import random
 import re
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import lstlm
@@ -59,6 +61,15 @@ class Textbook(nn.Module):
         textbook.lstm.load_state_dict(layers.state_dict())
         textbook.output.load_state_dict(model.output.state_dict())
         return textbook
+
+
+def take_turns(measure: Callable[[], dict], turns: bool) -> None:
+    """Print the record of one measurement, or with `turns` one for each line that is read."""
+    if not turns:
+        print(json.dumps(measure()))
+        return
+    for _ in sys.stdin:
+        print(json.dumps(measure()), flush=True)
 
 
 def now(device: torch.device) -> float:

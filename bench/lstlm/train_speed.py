@@ -15,7 +15,6 @@ drift. Linux only.
 """
 
 import argparse
-import json
 import random
 import sys
 from pathlib import Path
@@ -34,7 +33,7 @@ with importing("train_speed.py"):
     from backstage.optimizer import FiniteAdamW, make_optimizer
     from backstage.parser import Parser, positive, whole
     from backstage.state import State
-    from measuring import Textbook, now, peak_of_memory, read_sample, start_of_memory
+    from measuring import Textbook, now, peak_of_memory, read_sample, start_of_memory, take_turns
     from torch import nn
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -155,6 +154,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("-device", choices=("cpu", "cuda"), default="cpu", help="(default cpu)")
     what = "give a textbook's step our batches and memory settings too (default neither)"
     add("-similar", action="store_true", help=what)
+    what = "measure once for each line that is read (default once)"
+    add("-turns", action="store_true", help=what)
     args = parser.parse_args(argv)
     if args.layout != "ours" and (args.a or args.precision == "bf16" or args.cell != "lstm"):
         why = "the textbook's step is a float32 LSTM without attention"
@@ -186,27 +187,30 @@ def main(argv: list[str] | None = None) -> None:
         else:
             textbook_step(model, optimizer, batch, args.layout == "packed")
 
-    start_mb = start_of_memory(device.type)
-    step(batches[0])  # warm-up
-    start = now(device)
-    for batch in batches[1:]:
-        step(batch)
-    seconds = now(device) - start
-    rate = sum(len(story) - 1 for batch in batches[1:] for story in batch) / seconds
-    extra_mb = round(peak_of_memory(device.type) - start_mb, 1)
-    # Without hardware for it, a bfloat16 product of this size takes minutes.
-    fast = {torch.float32, choose_precision("auto", device)}
-    peak = max(product_rate(dtype, device) for dtype in fast)
-    print(json.dumps({
-        "layout": args.layout, "device": args.device, "similar": args.similar or is_ours,
-        "B": args.B, "H": args.H, "N": args.N,
-        "vocab": args.VSize + 3, "attention": args.a, "cell": args.cell, "length": args.length,
-        "precision": str(precision).removeprefix("torch."), "tokens_per_s": round(rate, 1),
-        "s_per_step": round(seconds / args.steps, 3),
-        "flops_fraction": round(rate * flops_per_token(model) / peak, 4),
-        "gemm_gflops": round(peak / 1e9), "extra_mb": extra_mb,
-        "threads": torch.get_num_threads(), "torch": str(torch.__version__),
-    }))
+    def measure() -> dict:
+        start_mb = start_of_memory(device.type)
+        step(batches[0])  # warm-up
+        start = now(device)
+        for batch in batches[1:]:
+            step(batch)
+        seconds = now(device) - start
+        rate = sum(len(story) - 1 for batch in batches[1:] for story in batch) / seconds
+        extra_mb = round(peak_of_memory(device.type) - start_mb, 1)
+        # Without hardware for it, a bfloat16 product of this size takes minutes.
+        fast = {torch.float32, choose_precision("auto", device)}
+        peak = max(product_rate(dtype, device) for dtype in fast)
+        return {
+            "layout": args.layout, "device": args.device, "similar": args.similar or is_ours,
+            "B": args.B, "H": args.H, "N": args.N,
+            "vocab": args.VSize + 3, "attention": args.a, "cell": args.cell, "length": args.length,
+            "precision": str(precision).removeprefix("torch."), "tokens_per_s": round(rate, 1),
+            "s_per_step": round(seconds / args.steps, 3),
+            "flops_fraction": round(rate * flops_per_token(model) / peak, 4),
+            "gemm_gflops": round(peak / 1e9), "extra_mb": extra_mb,
+            "threads": torch.get_num_threads(), "torch": str(torch.__version__),
+        }
+
+    take_turns(measure, args.turns)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ def parse_args() -> argparse.Namespace:
     add("--batch", type=positive, default=10, help="prompts (default: 10)")
     add("--new", type=positive, default=246, help="tokens to generate for each (default: 246)")
     add("--beams", type=whole(1, VOCABULARY), default=1, help="beams; 1 is greedy (default: 1)")
+    what = "measure once for each line that is read (default: once)"
+    add("--turns", action="store_true", help=what)
     return parser.parse_args()
 
 
@@ -62,17 +64,24 @@ def main() -> None:
             sequences, _ = generator.generate_greedy(prompts)
         return time.perf_counter() - start, sequences
 
+    def measure() -> None:
+        with_cache, sequences = generate(CachedScorer(model))
+        without, expected = generate(model.score)
+        print(json.dumps({
+            "batch": args.batch, "new_tokens": args.new, "beams": args.beams,
+            "s_with_cache": round(with_cache, 2), "s_without": round(without, 2),
+            "times_faster": round(without / with_cache, 1),
+            "tokens_per_s": round(args.batch * args.new / with_cache),
+            "same_sequences": torch.equal(sequences, expected),
+            "threads": torch.get_num_threads(), "torch": str(torch.__version__),
+        }), flush=True)
+
     generate(CachedScorer(model))  # warm-up
-    with_cache, sequences = generate(CachedScorer(model))
-    without, expected = generate(model.score)
-    print(json.dumps({
-        "batch": args.batch, "new_tokens": args.new, "beams": args.beams,
-        "s_with_cache": round(with_cache, 2), "s_without": round(without, 2),
-        "times_faster": round(without / with_cache, 1),
-        "tokens_per_s": round(args.batch * args.new / with_cache),
-        "same_sequences": torch.equal(sequences, expected),
-        "threads": torch.get_num_threads(), "torch": str(torch.__version__),
-    }))
+    if not args.turns:
+        measure()
+        return
+    for _ in sys.stdin:
+        measure()
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""Measure how fast hw4p1 trains, beside a plain textbook loop on the same data, in one run.
+"""Measure how fast hw4p1 trains: a loop, and the others that it is compared with.
 
-    python bench/transformer/train_speed.py         # the embedded stories, config.yaml's model
+    python bench/transformer/train_speed.py     # ours: the embedded stories, config.yaml's model
+    python bench/transformer/train_speed.py --loop textbook
     python bench/transformer/train_speed.py --data DIR --set tokenization.token_type=1k \\
-        --set model.num_layers=6
+        --set model.num_layers=6 --loop gpt2
 
-The textbook's loop: minibatches in random order, padded to their longest sequence, in float32,
-attention maps from every layer, Adam as it comes. Ours is the step of LMTrainer on the batches of
-run_lm.py. Both train the same model from the same weights. Prints one JSON line for each, with real
-(not padded) target tokens per second. The two take turns, `--rounds` times, and the median counts.
-Run it on a machine that does nothing else.
+`ours` is the step of LMTrainer on the batches of run_lm.py. `textbook`: the same model, minibatches
+in random order, padded to their longest sequence, in float32, attention maps from every layer, Adam
+as it comes. `gpt2`: a model of the same size in the manner of nanoGPT on our batches, float32 and
+AdamW, as nanoGPT has it on a CPU. Prints a JSON line, with real (not padded) target tokens per
+second. Run it on a machine that does nothing else.
 """
 
 import argparse
@@ -18,13 +19,13 @@ import io
 import itertools
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent))
 sys.path.append(str(Path(__file__).resolve().parents[2] / "hw4p1"))
 sys.path.append(str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
 from backstage.shell import importing
@@ -35,6 +36,7 @@ with importing("train_speed.py", "-r requirements-dev.txt"):
     # isort: split
     import run_lm
     from backstage.parser import positive
+    from gpt2 import GPT2
     from hw4lib.config import load_config
     from hw4lib.entry import Parser, guarded
     from hw4lib.errors import UserError
@@ -61,6 +63,21 @@ def textbook(config: dict, loader: DataLoader, pad_id: int) -> tuple[Step, DataL
     dataset = loader.dataset
     collate = dataset.collate_fn
     return step, DataLoader(dataset, loader.batch_size, shuffle=True, collate_fn=collate)
+
+
+def gpt2(config: dict, pad_id: int) -> Step:
+    """A function that trains a GPT-2 of the same size on a batch."""
+    sizes = config["model"]
+    names = ("num_layers", "d_model", "num_heads", "d_ff", "max_len", "num_classes")
+    model = GPT2(*(sizes[name] for name in names)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config["optimizer"]["lr"])
+
+    def step(shifted, golden, lengths):
+        optimizer.zero_grad()
+        model(shifted, golden, pad_id).backward()
+        optimizer.step()
+
+    return step
 
 
 def ours(config: dict, loader: DataLoader, tokenizer) -> tuple[Step, str]:
@@ -102,14 +119,15 @@ def parse_args() -> argparse.Namespace:
     add("--data", metavar="DIR", help="transcripts (default: the embedded stories)")
     what = "replace a value of config.yaml (default: none)"
     add("--set", metavar="KEY=VALUE", action="append", help=what)
-    add("--steps", type=positive, default=4, help="minibatches in a round (default: 4)")
-    add("--rounds", type=positive, default=3, help="(default: 3)")
+    add("--loop", choices=("ours", "textbook", "gpt2"), default="ours", help="(default: ours)")
+    add("--steps", type=positive, default=4, help="minibatches (default: 4)")
+    what = "measure once for each line that is read (default: once)"
+    add("--turns", action="store_true", help=what)
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as run_lm.py does
+def prepare(args: argparse.Namespace) -> tuple[Step, Iterator, dict]:
+    """A step, the batches for it, and facts about them."""
     config = load_config(settings=args.set)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         run_lm.find_data(args, config)
@@ -122,33 +140,39 @@ def main() -> None:
         config["model"]["num_classes"] = tokenizer.vocab_size
         root = Path(config["data"]["root"])
         torch.manual_seed(0)
-        plain_step, plain_loader = textbook(config, loader, tokenizer.pad_id)
-        torch.manual_seed(0)
-        with contextlib.chdir(folder):  # the trainer writes its folder there
-            our_step, precision = ours(config, loader, tokenizer)
-    loops = {
-        "textbook": (plain_step, forever(plain_loader)),
-        "ours": (our_step, forever(loader)),
+        precision = "float32"
+        if args.loop == "textbook":
+            step, loader = textbook(config, loader, tokenizer.pad_id)
+        elif args.loop == "gpt2":
+            step = gpt2(config, tokenizer.pad_id)
+        else:
+            with contextlib.chdir(folder):  # the trainer writes its folder there
+                step, precision = ours(config, loader, tokenizer)
+    facts = {
+        "loop": args.loop, "precision": precision, "batch_size": loader.batch_size,
+        "token_type": tokenizer.token_type, "data": root.name, **config["model"],
     }
-    for step, batches in loops.values():
-        rate(step, batches, 1)  # warm-up
-    measured = {name: [] for name in loops}
-    for _ in range(args.rounds):
-        for name, (step, batches) in loops.items():
-            measured[name].append(rate(step, batches, args.steps))
-    base = statistics.median(speed for speed, _ in measured["textbook"])
-    for name, results in measured.items():
-        speeds = [speed for speed, _ in results]
-        median = statistics.median(speeds)
+    return step, forever(loader), facts
+
+
+def main() -> None:
+    args = parse_args()
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as run_lm.py does
+    step, batches, facts = prepare(args)
+    rate(step, batches, 1)  # warm-up
+
+    def measure() -> None:
+        speed, share = rate(step, batches, args.steps)
         print(json.dumps({
-            "loop": name, "tokens_per_s": round(median), "over_textbook": round(median / base, 2),
-            "rounds": [round(speed) for speed in speeds],
-            "not_padding": round(statistics.mean(share for _, share in results), 3),
-            "precision": "float32" if name == "textbook" else precision,
-            "batch_size": loader.batch_size, "token_type": tokenizer.token_type,
-            "data": root.name, **config["model"],
+            **facts, "tokens_per_s": round(speed), "not_padding": round(share, 3),
             "threads": torch.get_num_threads(), "torch": str(torch.__version__),
-        }))
+        }), flush=True)
+
+    if not args.turns:
+        measure()
+        return
+    for _ in sys.stdin:
+        measure()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ if __name__ == "__main__":
     sys.exit(2)
 
 import math
+import statistics
 
 import matplotlib
 
@@ -58,7 +59,7 @@ TITLES = {
 CURVES = ("handout, 5 epochs", "tied, 1 epoch", "full, tie, lr 0.008", "tied, 5 epochs", "strong")
 
 
-def draw_curves(runs: list[dict], speeds: list[dict], bench: list[dict]) -> None:
+def draw_curves(runs: list[dict], speeds: list[dict], bench: dict[str, list[dict]]) -> None:
     """Valid perplexity against minutes of both cores, at measured rates.
 
     The handout's setting is there at the rates of a textbook's loop too.
@@ -73,10 +74,11 @@ def draw_curves(runs: list[dict], speeds: list[dict], bench: list[dict]) -> None
         axes.plot(pace(run, rates[run["name"]]), losses, color=color, marker=".", label=label)
         if run["name"] != "handout, 5 epochs":
             continue
-        for way, style in textbook_loops(bench):
+        for way, style in (("packed", ":"), ("padded", "--")):
+            rate = statistics.median(turn["tokens_per_s"] for turn in bench[f"textbook, {way}"])
             axes.plot(
-                pace(run, way["tokens_per_s"]), losses, color="grey", marker=".", linestyle=style,
-                label=f"the same, textbook's loop, {way['args'][2]}",
+                pace(run, rate), losses, color="grey", marker=".", linestyle=style,
+                label=f"the same, textbook's loop, {way}",
             )
     ticks = (8, 9, 10, 12, 14, 17, 20, 25, 30, 40)
     axes.set_yticks([math.log(tick) for tick in ticks], labels=ticks)
@@ -86,16 +88,6 @@ def draw_curves(runs: list[dict], speeds: list[dict], bench: list[dict]) -> None
     axes.minorticks_off()
     axes.legend(fontsize=7.5)
     save(figure, "curves")
-
-
-def textbook_loops(bench: list[dict]) -> list[tuple[dict, str]]:
-    """The rows of a textbook's loop in the order of the benchmark, each with a line style."""
-    styles = {"packed": ":", "padded": "--"}
-    return [
-        (row, styles[row["args"][2]]) for row in bench
-        if row["args"][1:2] == ["-layout"] and row["args"][2] in styles
-        and "-similar" not in row["args"]
-    ]
 
 
 def draw_positions(analyses: list[dict]) -> None:
@@ -187,7 +179,9 @@ def draw_all() -> None:
     runs = read_results(*GROUPS)
     analyses = read_results("analysis")
     looks = read_results("looks")
-    bench = [row for record in read_results("measures", name="bench") for row in record["runs"]]
+    bench = {}
+    for record in read_results("measures", name="bench"):
+        bench |= record["tables"]["training"]["records"]
     speeds = [row for record in read_results("measures", name="speeds") for row in record["rates"]]
     timed = [run for run in runs if run["name"] in TITLES]
     if timed:

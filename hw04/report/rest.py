@@ -19,7 +19,7 @@ REST = {
     "measures/corpora.json": "measures/corpora.py",
     "measures/speeds.json": "measures/speeds.py",
     "measures/bench.json":
-        "../../bench/lstlm/compare.py DATA/tiny/tiny.train.tokens.4M -results RESULT",
+        "../../bench/compare.py DATA/tiny/tiny.train.tokens.4M -only training -results RESULT",
     "measures/ngram.json": "measures/ngram.py -results RESULT",
     "searches/lstm.json": "tuning.py lstm",
     "searches/feed-forward.json": "tuning.py feed-forward",

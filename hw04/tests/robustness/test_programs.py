@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(lstlm.__file__).parents[2]
 FOLDERS = (
-    "hw04", "hw04/code", "hw04/data", "hw04/page", "hw04/report", "hw04/report/*", "bench/*",
+    "hw04", "hw04/code", "hw04/data", "hw04/page", "hw04/report", "hw04/report/*", "bench",
+    "bench/*",
 )
 FILES = sorted(path for folder in FOLDERS for path in ROOT.glob(f"{folder}/*.py"))
 PARTS = [path for path in FILES if "no program" in path.read_text("utf-8")]
@@ -21,7 +22,7 @@ ALONE = ("handin.py", "make_report.py", "make_sample.py", "single.py", "traces.p
 
 
 def name_of(path: Path) -> str:
-    """`bench/lstlm/compare.py` and the like."""
+    """`bench/compare.py` and the like."""
     return str(path.relative_to(ROOT))
 
 
