@@ -44,16 +44,17 @@ class LinearCrossEntropy(torch.autograd.Function):
         # A chunk adds V N numbers to the weight's gradient: with far fewer than N rows a chunk that
         # costs much.
         rows = max(1, chunk_size(CHUNK, weight) // V, weight.shape[1] * 3 // 4)
-        buffer = weight.new_empty(min(rows, len(hidden)), len(low_weight))
+        ones = low_weight.new_ones(len(low_weight), 1)
         chunks = zip(hidden.split(rows), targets[:, None].split(rows), strict=True)
         for x, target in chunks:  # (r, N), (r, 1)
-            logits = product(x, low_weight, low_bias)  # (r, V)
-            probs = torch.softmax(logits, 1, dtype=weight.dtype, out=buffer[: len(x)])
+            probs = product(x, low_weight, low_bias)  # (r, V) logits, replaced by
+            torch.softmax(probs, 1, out=probs)
             picked = probs.gather(1, target)  # (r, 1)
-            total += nats_of(picked, logits, target).sum()
-            slope = probs.scatter_(1, target, picked - 1)
-            grad_bias += slope.sum(0)
-            slope = slope.to(x.dtype)
+            total += nats_of(picked, x, low_weight, low_bias, target).sum()
+            slope = probs.scatter_(1, target, 0)
+            # p - 1 of a target is minus the sum of the others, which keeps its digits near p = 1.
+            slope.scatter_(1, target, -(slope @ ones))
+            grad_bias += slope.sum(0, dtype=weight.dtype)
             grad_weight += weight_gradient(slope, x)
             grad_hidden.append(product(slope, low_weight.t()))
         ctx.grads = torch.cat(grad_hidden), grad_weight[:V], grad_bias[:V]
@@ -66,13 +67,16 @@ class LinearCrossEntropy(torch.autograd.Function):
         return grad_hidden, grad_weight, grad_bias, None
 
 
-def nats_of(picked: Tensor, logits: Tensor, targets: Tensor) -> Tensor:
-    """-log of the targets' probabilities `picked` (r, 1), of logits (r, V) and targets (r, 1)."""
-    nats = -picked.log()
-    rare = (picked[:, 0] < UNDERFLOW).nonzero()[:, 0]  # so improbable that digits are lost
+def nats_of(picked: Tensor, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """-log of the targets' probabilities `picked` (r, 1), in float32 or better; targets (r, 1).
+
+    Those so small that digits are lost are computed anew from x (r, N).
+    """
+    nats = -picked.to(torch.promote_types(picked.dtype, torch.float32)).log()
+    rare = (picked[:, 0] < UNDERFLOW).nonzero()[:, 0]
     if len(rare):
-        exact = logits[rare].to(nats.dtype)
-        nats[rare] = exact.logsumexp(1, keepdim=True) - exact.gather(1, targets[rare])
+        logits = product(x[rare], weight, bias).to(nats.dtype)
+        nats[rare] = logits.logsumexp(1, keepdim=True) - logits.gather(1, targets[rare])
     return nats
 
 
