@@ -62,9 +62,9 @@ def read_best(run: str) -> dict:
     UserError if there is none: it says why, and how to go on.
     """
     best, last = (checkpoint_path(run, which) for which in ("best-metric", "last-epoch"))
-    if best.is_file():
+    if best.exists():
         return read_or_name(best, last)
-    if last.is_file():
+    if last.exists():
         content = read_run(last)
         if content.get("epoch", 0):
             raise UserError(f"{best}: is gone; put {last} in its place, or {how_to_go_on(run)}")
@@ -83,9 +83,9 @@ def read_best(run: str) -> dict:
 def read_last(run: str) -> dict | None:
     """The content of the last checkpoint, with which a run goes on; None if nothing is saved."""
     best, last = (checkpoint_path(run, which) for which in ("best-metric", "last-epoch"))
-    if last.is_file():
+    if last.exists():
         return read_or_name(last, best)
-    if best.is_file():
+    if best.exists():
         raise UserError(f"{last}: is gone; put {best} in its place, and go on after its epoch")
     return None
 
