@@ -10,16 +10,13 @@ import math
 import os
 import random
 import sys
-import tarfile
 import tempfile
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # which `python -P` leaves out
 
-from hw4lib.entry import Parser, guarded, importing
-from hw4lib.errors import UserError
+from hw4lib.entry import guarded, importing
+from hw4lib.errors import Stopped, UserError
 from hw4lib.files import atomic_write, write_json
 from hw4lib.lock import exclusive
 from hw4lib.output import outlived_output
@@ -28,15 +25,29 @@ from hw4lib.reading import printable
 with importing("run_lm.py"):
     import torch
     import yaml
-    from hw4lib.config import SHIPPED, complete_config, first_difference, load_config
+    from hw4lib.config import idle_settings, load_config, settings_of
     from hw4lib.data import H4Tokenizer, LMDataset
     from hw4lib.data.length_order import LengthOrder
-    from hw4lib.data.npy_files import RECORD, made_of, make_sample
+    from hw4lib.data.npy_files import RECORD, made_of, make_sample, transcript_files
     from hw4lib.data.raw_text import typed
     from hw4lib.data.text import transcribed
+    from hw4lib.data.tokenizer import first_special, without_special
+    from hw4lib.flags import check_settings_given, idle_flags, make_parser, take_prompt
+    from hw4lib.handin import TOO_MUCH, Seen, check_out, pack, seen_before
     from hw4lib.model import DecoderOnlyTransformer
+    from hw4lib.runs import (
+        RUNS,
+        check_room,
+        check_same_run,
+        checkpoint_path,
+        load_whole,
+        read_best,
+        read_last,
+        refuse_to_replace,
+        resume_command,
+    )
     from hw4lib.trainers import LMTrainer
-    from hw4lib.trainers.checkpoint import check_model, read_checkpoint
+    from hw4lib.trainers.checkpoint import check_model
     from hw4lib.trainers.lm_trainer import GENERATION
     from hw4lib.utils import create_optimizer, create_scheduler
     from torch.utils.data import DataLoader
@@ -47,7 +58,7 @@ USAGE = """Train, evaluate and use the transformer language model.
     python run_lm.py train --run small --epochs 4 --set tokenization.token_type=1k
     python run_lm.py train --resume                          # go on with what was stopped
     python run_lm.py evaluate                                # on the test split; generated text
-    python run_lm.py generate --prompt "THE OLD MAN" --method sample --top-k 10
+    python run_lm.py generate "THE OLD MAN" --method sample --top-k 10
     python run_lm.py handin                                  # handin.tar: mytorch/ and results
 
 Data is a folder with train/, val/ and test/ of .npy transcripts, which make_data.py makes of any
@@ -56,7 +67,6 @@ embedded in this repository.
 """
 HERE = Path(__file__).resolve().parent
 PARTITIONS = ("train", "val", "test")
-LONGEST_NAME = 255 - len("..lock")  # bytes: of a run, whose lock is the file .NAME.lock
 SAMPLE_NOTE = (
     "note: on the embedded sample, as there is no other data: its text is from a small grammar, "
     "and easy"
@@ -84,13 +94,14 @@ def find_data(args: argparse.Namespace, config: dict) -> str:
 def data_root(args: argparse.Namespace, config: dict) -> Path:
     """The folder of the data; that of the embedded stories may have to be made."""
     default = load_config()["data"]["root"]
+    sample = HERE / "build" / "sample"
     root = Path(args.data or locate(config["data"]["root"]))
     if root.is_dir():
         return root
-    if args.data or root != locate(default):
+    if args.data or root not in (locate(default), sample):
         why = "no such folder of data; correct it, or make it with make_data.py"
         raise UserError(f"{root}: {why}")
-    return HERE / "build" / "sample"
+    return sample
 
 
 def check_folders(data: dict) -> None:
@@ -148,16 +159,11 @@ def make_trainer(config: dict, tokenizer: H4Tokenizer, run: str, device: str) ->
     Writes expts/<run>/.
     """
     model = DecoderOnlyTransformer(**config["model"])
-    root = Path("expts") / run
+    root = RUNS / run
     root.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     atomic_write(root / "config.yaml", lambda file: file.write(text.encode()))
     return LMTrainer(model, tokenizer, config, run, root / "config.yaml", device)
-
-
-def checkpoint_path(run: str, which: str) -> Path:
-    """Where the `best-metric` or `last-epoch` checkpoint of a run is."""
-    return Path("expts") / run / "checkpoints" / f"checkpoint-{which}-model.pth"
 
 
 # ---- train
@@ -165,12 +171,15 @@ def checkpoint_path(run: str, which: str) -> Path:
 
 def train(args: argparse.Namespace) -> None:
     """Train a model, or go on with it."""
-    with exclusive(Path("expts") / args.run, "name another with --run"):
+    with exclusive(RUNS / args.run, "name another with --run"):
         trainer, loaders, note = prepare(args)
         with trainer.stopping_on_signals():  # from the moment when a person sees that it begins
             print_plan(trainer, loaders)
             epochs = trainer.config["training"]["epochs"] - trainer.current_epoch
-            trainer.train(loaders["train"], loaders["val"], epochs)
+            try:
+                trainer.train(loaders["train"], loaders["val"], epochs)
+            except Stopped as stopped:
+                raise Stopped(*stopped.args, *resume_command(args.run)) from None
         trainer.cleanup()
     best = trainer.best_model_path
     if not best.is_file():
@@ -187,17 +196,21 @@ def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader],
     and the settings is told before any data is read.
     """
     config = configured(args)
-    check_packages(config)
+    content = None
+    if args.resume or config["training"]["resume"]:
+        content = read_last(args.run)
+        config = configured(args, content["config"] if content else begun(args.run))
+    else:
+        refuse_to_replace(args.run)
     last = checkpoint_path(args.run, "last-epoch")
-    resume = last.exists()
-    if resume and not (args.resume or config["training"]["resume"]):
-        how = "go on with it with --resume, or name another with --run"
-        raise UserError(f"{last}: this run has a model; {how}")
+    check_packages(config)
+    for idle in idle_settings(args.set or [], config):
+        print(printable(idle))
+    args.device = args.device or device_of(content)
     tokenizer = make_tokenizer(config)
-    check_settings(config, tokenizer, data_root(args, config), args.device)
+    check_settings(config, tokenizer, data_root(args, config), args.device, new=not content)
     config["model"]["num_classes"] = tokenizer.vocab_size
-    if resume:
-        content = read_run(last)
+    if content:
         before = content["config"]
         config["model"]["max_len"] = before["model"]["max_len"]  # until the data tells it
         check_same_run({**config, "trained_on": before["trained_on"]}, before, last)
@@ -211,34 +224,48 @@ def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader],
         **describe_data(loaders["train"]), "val_sha256": describe_data(loaders["val"])["sha256"],
         "tokenizer_sha256": tokenizer.sha256,
     }
-    if resume:
+    if content:
         check_same_run(config, before, last)
     trainer = new_trainer(args, config, tokenizer, loaders["train"])
-    if resume:
+    if content:
         load_whole(trainer, content, last)
         forget_lost_best(trainer)
     return trainer, loaders, note
 
 
-def configured(args: argparse.Namespace) -> dict:
-    """The configuration that --config, --set and --epochs make."""
-    config = load_config(args.config, args.set)
+def configured(args: argparse.Namespace, base: dict | None = None) -> dict:
+    """The configuration that the flags make of a base: the shipped one, or that of a run."""
+    check_settings_given(args)
+    config = load_config(args.config, args.set, base and settings_of(base))
     if args.epochs:
-        same = ("training.epochs", "scheduler.warmup.epochs", "scheduler.cosine.T_max")
-        for setting in args.set or []:
-            if setting.startswith(same):
-                why = "both set it; leave one of them out"
-                raise UserError(f"--epochs {args.epochs} --set {setting}: {why}")
         spread_epochs(config, args.epochs)
+    if args.seed is not None:
+        config["training"]["seed"] = args.seed
     return config
+
+
+def begun(run: str) -> dict | None:
+    """The configuration of a run of which nothing is saved yet, if it was begun at all."""
+    kept = RUNS / run / "config.yaml"
+    if kept.is_file():
+        print(f"note: nothing of the run is saved yet; it begins again, as {kept} says")
+        return load_config(kept)
+    print(f"note: there is no run {RUNS / run} to go on with; it begins now")
+    return None
+
+
+def device_of(content: dict | None) -> str:
+    """Where a resumed run was trained, if that is here, else the default."""
+    on_cpu = content and content.get("surroundings", {}).get("the device") == "cpu"
+    return "cpu" if on_cpu else default_device()
 
 
 def new_trainer(
     args: argparse.Namespace, config: dict, tokenizer: H4Tokenizer, train_loader: DataLoader
 ) -> LMTrainer:
     """A trainer with a new model, its optimizer and schedule."""
-    torch.manual_seed(args.seed)
-    random.seed(args.seed)
+    torch.manual_seed(config["training"]["seed"])
+    random.seed(config["training"]["seed"])
     trainer = make_trainer(config, tokenizer, args.run, args.device)
     trainer.optimizer = create_optimizer(trainer.model, config["optimizer"])
     accumulate = config["training"]["gradient_accumulation_steps"]
@@ -269,11 +296,16 @@ def note_missing(package: str, what: str) -> None:
         print(f"note: no {what}, as this Python has no {package}; pip install {package}")
 
 
-def check_settings(config: dict, tokenizer: H4Tokenizer, root: Path, device: str) -> None:
-    """UserError for what model, optimizer or schedule refuse, tried on a model without numbers."""
+def check_settings(
+    config: dict, tokenizer: H4Tokenizer, root: Path, device: str, new: bool
+) -> None:
+    """UserError for what model, optimizer or schedule refuse, tried on a model without numbers.
+
+    Or if there is too little memory for it, or for a new run too little room on the disk.
+    """
     data = config["data"]
-    files = sum(1 for _ in (root / data["train_partition"]).glob("*.npy"))
-    batches = math.ceil(files / data["batch_size"])
+    files = transcript_files(root / data["train_partition"])
+    batches = math.ceil(len(files) / data["batch_size"])
     sizes = {**config["model"], "max_len": 1, "num_classes": tokenizer.vocab_size}
     with torch.device("meta"), contextlib.redirect_stdout(io.StringIO()):
         model = DecoderOnlyTransformer(**sizes)
@@ -287,6 +319,8 @@ def check_settings(config: dict, tokenizer: H4Tokenizer, root: Path, device: str
             f"{parameters:,} parameters take {needed:,.0f} GB in training, and there are "
             f"{memory():.0f}; make model.d_model, model.d_ff or model.num_layers smaller"
         )
+    if new:
+        check_room(parameters)
 
 
 def memory() -> float:
@@ -306,43 +340,6 @@ def spread_epochs(config: dict, epochs: int) -> None:
     warmup = config["scheduler"]["warmup"]
     warmup["epochs"] = epochs / 4
     config["scheduler"]["cosine"]["T_max"] = epochs - warmup["epochs"] * warmup["enabled"]
-
-
-def read_run(path: Path) -> dict:
-    """The content of a checkpoint. UserError if its configuration is not of this program."""
-    content = read_checkpoint(path)
-    content["config"] = complete_config(content.get("config"), str(path))
-    return content
-
-
-def check_same_run(config: dict, before: dict, path: Path) -> None:
-    """UserError unless a run goes on with what it began with.
-
-    How long it trains may change, and where data is.
-    """
-
-    def kept(c: dict) -> dict:
-        accumulate = "gradient_accumulation_steps"
-        return {
-            **c, "Name": "", "training": {accumulate: c["training"][accumulate]},
-            "data": {**c["data"], "root": "", "NUM_WORKERS": 0},
-            "trained_on": {**c["trained_on"], "folder": "", "made_of": []},
-        }
-
-    difference = first_difference(kept(before), kept(config))
-    if difference:
-        how = "resume it as it was, or name a new --run"
-        raise UserError(f"{path}: the run began otherwise, {difference} now; {how}")
-
-
-def load_whole(trainer: LMTrainer, content: dict, path: Path) -> None:
-    """Load the content of a checkpoint, of which every part has to fit."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".* is left out: .*")
-        try:
-            trainer.load_content(content, path)
-        except (UserWarning, RuntimeError) as problem:
-            raise UserError(f"{problem}; train anew under another --run") from None
 
 
 def print_plan(trainer: LMTrainer, loaders: dict[str, DataLoader]) -> None:
@@ -365,7 +362,13 @@ def print_plan(trainer: LMTrainer, loaders: dict[str, DataLoader]) -> None:
         print(f"note: {made}; --epochs of a new run sets both")
     if trainer.current_epoch or trainer.progress:
         done = trainer.progress["batches"] if trainer.progress else 0
-        print(f"going on after {trainer.current_epoch} epochs and {done} batches")
+        where = f"epoch {trainer.current_epoch + 1} of {epochs}"
+        if trainer.current_epoch >= epochs:
+            print(f"all {epochs} epochs are done; training.epochs can be set to more")
+        elif done < len(loaders["train"]):
+            print(f"going on with batch {done + 1:,} of {len(loaders['train']):,} of {where}")
+        else:
+            print(f"going on with the validation of {where}")
 
 
 # ---- evaluate, generate, handin
@@ -374,7 +377,7 @@ def print_plan(trainer: LMTrainer, loaders: dict[str, DataLoader]) -> None:
 def load_best(args: argparse.Namespace) -> LMTrainer:
     """A trainer with the best model of a run and all that it was made with; it writes nothing."""
     path = checkpoint_path(args.run, "best-metric")
-    content = read_run(path)
+    content = read_best(args.run)
     config = content["config"]
     config["training"]["use_wandb"] = False
     tokenizer = make_tokenizer(config)
@@ -400,9 +403,8 @@ def load_test(args: argparse.Namespace, trainer: LMTrainer) -> tuple[DataLoader,
     """The test split, and what is to be recorded of it and of the model beside the numbers."""
     config = trainer.config
     max_len = trainer.model.max_len
-    if args.data:
-        config["data"]["root"] = args.data
-    loader = make_loader(config, trainer.tokenizer, "test", args.device)
+    data = {**config["data"], "root": args.data or config["data"]["root"]}
+    loader = make_loader({**config, "data": data}, trainer.tokenizer, "test", args.device)
     dataset = loader.dataset
     if dataset.text_max_len > max_len:
         longest = max(range(len(dataset)), key=lambda i: len(dataset.transcripts_shifted[i]))
@@ -416,7 +418,7 @@ def load_test(args: argparse.Namespace, trainer: LMTrainer) -> tuple[DataLoader,
     if not judged:
         why = "it has no training_history; it is not of run_lm.py, train anew"
         raise UserError(f"{trainer.best_model_path}: {why}")
-    best = min(judged, key=lambda h: h["val"]["ce_loss_char"])
+    best = judged[-1]  # when it was saved
     trained = {
         "run": args.run, "best_epoch": best["epoch"],
         "val_perplexity_char": best["val"]["perplexity_char"],
@@ -430,28 +432,31 @@ def load_test(args: argparse.Namespace, trainer: LMTrainer) -> tuple[DataLoader,
 def evaluate(args: argparse.Namespace) -> None:
     """Metrics of the best model on the test split, and text generated in three ways."""
     out = args.out or Path("evaluated") / args.run
-    if Path("expts").resolve() in (out.resolve(), *out.resolve().parents):
+    if RUNS.resolve() in (out.resolve(), *out.resolve().parents):
         raise UserError(f"--out {out}: that is where runs are; choose another folder")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is there, and no folder; choose another")
     note_missing("matplotlib", "picture of attention")
     trainer = load_best(args)
     loader, record = load_test(args, trainer)
+    if seen := look_for_training(loader.dataset, trainer.config).what:
+        print(printable(f"note: {seen}"))
     out.mkdir(parents=True, exist_ok=True)
     trainer.attn_dir = trainer.text_dir = out
     metrics, maps = trainer._validate_epoch(loader)
     write_json(out / "test_metrics.json", {**metrics, **record})  # before the minutes of the texts
     trainer.show_evaluation(metrics, maps)
     for name, texts in trainer.generate_all(loader).items():
-        print(printable(f"{name}: {texts[0]['prompt']} ... {texts[0]['generated']}"))
+        first = f"{texts[0]['prompt']} ... {texts[0]['generated']}"
+        print(printable(f"{name}: {without_special(first)}"))
     print(f"numbers in {out / 'test_metrics.json'}, texts beside it")
 
 
 def generate(args: argparse.Namespace) -> None:
     """Continue a prompt."""
-    if args.method != "sample" and args.samples != 1:
-        why = f"--method {args.method} gives the same text each time; use sample"
-        raise UserError(f"--samples {args.samples}: {why}")
+    take_prompt(args)
+    for idle in idle_flags(args):
+        print(idle)
     trainer = load_best(args)
     tokenizer = trainer.tokenizer
     longest = max(map(len, tokenizer.tokenizer.get_vocab()))  # characters of a token
@@ -459,15 +464,16 @@ def generate(args: argparse.Namespace) -> None:
         size, most = len(args.prompt), trainer.model.max_len
         raise UserError(f"--prompt: {size:,} characters, and the model takes {most} tokens; cut it")
     try:
-        prompt = tokenizer.encode(transcribed(typed(args.prompt)))
+        text = transcribed(typed(args.prompt))
+        prompt = tokenizer.encode(text)
     except UnicodeError:
         raise UserError("--prompt is not UTF-8; convert it") from None
-    if not {tokenizer.pad_id, tokenizer.sos_id, tokenizer.eos_id}.isdisjoint(prompt):
-        raise UserError("--prompt: it spells a special token, such as [EOS]; take it out")
+    if special := first_special(text):
+        raise UserError(f"--prompt: it spells the special token {special}; take it out")
     prompts = torch.tensor([[tokenizer.sos_id, *prompt]]).expand(args.samples, -1)
     settings = {
         **GENERATION, "temperature": args.temperature, "repeat_penalty": args.repeat_penalty,
-        "seed": args.seed,
+        "seed": args.seed, "max_new_tokens": args.max_new_tokens,
     }
     if args.method == "beam":
         settings["beam_width"] = args.beam_width
@@ -477,18 +483,21 @@ def generate(args: argparse.Namespace) -> None:
     for sequence, score in zip(sequences, scores, strict=True):
         print(printable(tokenizer.decode(sequence.tolist(), skip_special_tokens=True)))
         new = len(sequence) - prompts.shape[1]
-        end = "EOS" if sequence[-1] == tokenizer.eos_id else "max_len"
+        end = "--max-new-tokens" if new == args.max_new_tokens else "max_len"
+        if sequence[-1] == tokenizer.eos_id:
+            end = "EOS"
         print(f"-- {new} tokens, ended by {end}, log-probability {score:.2f}")
 
 
 def handin(args: argparse.Namespace) -> None:
     """Evaluate the best model and pack what is handed in."""
     check_out(args.out)
-    architecture = Path("expts") / args.run / "model_arch.txt"
+    architecture = RUNS / args.run / "model_arch.txt"
     trainer = load_best(args)
     if not architecture.is_file():
         raise UserError(f"{architecture}: it is handed in, and not there; train anew")
     loader, record = load_test(args, trainer)
+    check_unseen(loader.dataset, trainer.config)
     metrics, _ = trainer._validate_epoch(loader)
     texts = trainer.generate(loader, trainer._get_evaluation_generation_configs()["greedy"])
     with tempfile.TemporaryDirectory() as folder:
@@ -506,136 +515,36 @@ def handin(args: argparse.Namespace) -> None:
         print("note: the course asks for 3.5 or less")
 
 
-def check_out(out: Path) -> None:
-    """UserError if a tar cannot be written there, or would replace something else."""
-    if not out.parent.is_dir():
-        why = f"there is no folder {out.parent}; make it, or choose another"
-        raise UserError(f"--out {out}: {why}")
-    if out.is_dir() or (out.exists() and not tarfile.is_tarfile(out)):
-        raise UserError(f"--out {out}: is there, and no handin.tar; choose another")
+def look_for_training(test: LMDataset, config: dict) -> Seen:
+    """What the training of that configuration has seen of its test."""
+    data = config["data"]
+    folder = Path(data["root"]) / data["train_partition"]
+    return seen_before(test, config["trained_on"], folder, data["subset"])
 
 
-def pack(top: str, paths: dict[str, Path]) -> bytes:
-    """An uncompressed tar with the given files and folders in the folder `top`.
-
-    What Python and macOS leave in folders is not packed.
-    """
-
-    def keep(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        litter = (".DS_Store", "__pycache__", ".pyc")
-        return None if any(part in member.name for part in litter) else member
-
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, path in sorted(paths.items()):
-            tar.add(path, f"{top}/{name}", filter=keep)
-    return buffer.getvalue()
+def check_unseen(test: LMDataset, config: dict) -> None:
+    """UserError if a model was trained on what it is tested on, a note on anything less."""
+    seen = look_for_training(test, config)
+    if seen.share >= TOO_MUCH:
+        why = "give other text to test on with --data, or train on other"
+        raise UserError(f"{test.text_dir}: {seen.what}; {why}")
+    if seen.what:
+        print(printable(f"note: {seen.what}"))
 
 
 # ---- The command line
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        "run_lm.py", description=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(run: Callable, what: str, data: str = "") -> Callable:
-        """A command, with the flags of all commands; returns the function that adds others."""
-        command_parser = commands.add_parser(run.__name__, help=what, description=what)
-        command_parser.set_defaults(command=run)
-        add = command_parser.add_argument
-        what = "its files are in expts/NAME (default: lm)"
-        add("--run", type=run_name, default="lm", metavar="NAME", help=what)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        what = "where it computes (default here: %(default)s)"
-        add("--device", choices=("cpu", "cuda"), default=device, help=what)
-        if data:
-            what = f"the folder with train/, val/ and test/ (default: {data})"
-            add("--data", metavar="DIR", help=what)
-        return add
-
-    add_train_flags(command(
-        train, "Train a model, or go on with it.",
-        "data.root of the configuration; the embedded stories where that is not there",
-    ))
-    of_training = "that of the training"
-    add = command(evaluate, "Metrics of the best model on the test split, and texts.", of_training)
-    what = "where numbers, texts and a picture go (default: evaluated/NAME)"
-    add("--out", type=Path, metavar="DIR", help=what)
-    add_generate_flags(command(generate, "Continue a prompt."))
-    add = command(handin, "Evaluate the best model and pack what is handed in.", of_training)
-    what = "what is handed in (default: %(default)s)"
-    add("--out", type=Path, metavar="FILE", default=Path("handin.tar"), help=what)
-    return parser.parse_args(argv)
+    commands = {run.__name__: run for run in (train, evaluate, generate, handin)}
+    args = make_parser(USAGE, commands, default_device()).parse_args(argv)
+    if args.command is not train:  # which may resume a run on the device that it had
+        args.device = args.device or default_device()
+    return args
 
 
-def add_train_flags(add: Callable) -> None:
-    what = "the configuration (default: config.yaml beside this file)"
-    add("--config", default=SHIPPED, metavar="FILE", help=what)
-    what = "replace one, as in model.num_layers=6 (default: none is replaced)"
-    add("--set", metavar="KEY=VALUE", action="append", help=what)
-    what = "epochs, 1/4 of them warm-up, then a cosine (default: training.epochs, no change)"
-    add("--epochs", type=positive, metavar="N", help=what)
-    what = "go on with a run as if it had never been stopped (default: training.resume)"
-    add("--resume", action="store_true", help=what)
-    what = "of the random numbers of training (default: %(default)s)"
-    add("--seed", type=seed, default=0, help=what)
-
-
-def add_generate_flags(add: Callable) -> None:
-    what = "the beginning, A to Z and ' (default: none)"
-    add("--prompt", metavar="TEXT", default="", help=what)
-    methods = ("greedy", "beam", "sample")
-    add("--method", choices=methods, default="greedy", help="(default: %(default)s)")
-    what = "below 1 the probable is more probable (default: %(default)s)"
-    add("--temperature", type=above_zero, default=1.0, help=what)
-    what = "above 1 less repetition; not for sample (default: %(default)s)"
-    add("--repeat-penalty", type=above_zero, default=1.0, help=what)
-    what = "for beam (default: %(default)s)"
-    add("--beam-width", type=positive, default=10, help=what)
-    what = "for sample: draw from the k best, 0 for all (default: %(default)s)"
-    add("--top-k", type=zero_or_more, default=0, help=what)
-    what = "for sample: draw from the best that sum to this (default: %(default)s)"
-    add("--top-p", type=share, default=1.0, help=what)
-    what = "for sample: how many texts (default: %(default)s)"
-    add("--samples", type=positive, default=1, help=what)
-    what = "of what is drawn (default: %(default)s)"
-    add("--seed", type=seed, default=0, help=what)
-
-
-def run_name(text: str) -> str:
-    if text.startswith(".") or text == "" or not set(text).isdisjoint("/\\\0"):
-        why = "give a name without slashes or a dot before it: it is a folder in expts/"
-        raise argparse.ArgumentTypeError(why)
-    size = len(os.fsencode(text))
-    if size > LONGEST_NAME:
-        why = f"it has {size} bytes, and with .NAME.lock beside it a run's name has room for"
-        raise argparse.ArgumentTypeError(f"{why} {LONGEST_NAME}; give a shorter one")
-    return text
-
-
-def flag_type(read: Callable, fits: Callable, hint: str) -> Callable:
-    """The type of a flag: a number that `read` makes of the text, and that `fits`."""
-
-    def parse(text: str):
-        try:
-            number = read(text)
-        except ValueError:
-            number = None
-        if number is None or not fits(number):
-            raise argparse.ArgumentTypeError(f"it is {text:.40}; give {hint}")
-        return number
-
-    return parse
-
-
-positive = flag_type(int, lambda n: 1 <= n <= 10**6, "a whole number from 1 to 1,000,000")
-zero_or_more = flag_type(int, lambda n: n >= 0, "a whole number, at least 0")
-seed = flag_type(int, lambda n: 0 <= n < 2**63, "a whole number from 0 to 2^63 - 1")
-above_zero = flag_type(float, lambda x: 0 < x < math.inf, "a number above 0")
-share = flag_type(float, lambda x: 0 < x <= 1, "more than 0 and at most 1, which is no limit")
+def default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,8 +18,8 @@ with importing("train_tokenizers.py"):
     from hw4lib.data.npy_files import read_sources
     from hw4lib.data.text import pieces
     from hw4lib.data.tokenizer import SPECIAL_TOKENS
+    from hw4lib.progress import progress_bar
     from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
-    from tqdm import tqdm
 
 USAGE = """Make the four tokenizers of H4Tokenizer, from the texts that a model may be trained on.
 
@@ -79,9 +79,8 @@ def train(paths: list[Path], folder: Path) -> None:
     if not there.is_dir():  # told before the work
         raise UserError(f"-o {folder}: {there} is there, and no folder; give another")
     units, files = read_sources(paths)
-    texts = [
-        piece for _, text in tqdm(units, desc="reading", disable=None) for piece in pieces(text)
-    ]
+    shown = progress_bar(units, title="reading", disable=None)
+    texts = [piece for _, text in shown for piece in pieces(text)]
     made = {"char": char_tokenizer()} | {
         str(size): bpe_tokenizer(texts, size) for size in BPE_SIZES
     }

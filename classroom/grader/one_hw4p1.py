@@ -166,6 +166,7 @@ def other_data(metrics: dict, settings: dict) -> str:
 def digest_of(folder: Path) -> str:
     """The SHA-256 of a folder of transcripts, as run_lm.py writes it into test_metrics.json."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.npy"), key=lambda path: path.name):
+    files = [path for path in folder.glob("*.npy") if not path.name.startswith(".")]
+    for path in sorted(files, key=lambda path: path.name):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 The shipped config.yaml, with what another file and the command line replace.
 """
 
+import copy
 import difflib
 import math
 from pathlib import Path
@@ -22,6 +23,7 @@ LIMITS = {  # least and most
     "model.d_model": (1, 10**6), "model.d_ff": (1, 10**6), "model.num_layers": (1, 1000),
     "model.num_heads": (1, 10**6), "training.epochs": (1, LARGEST_NUMBER),
     "training.gradient_accumulation_steps": (1, LARGEST_NUMBER),
+    "training.seed": (0, LARGEST_NUMBER),
 }  # fmt: skip
 _PLAIN_TAGS = (":bool", ":int", ":float", ":null")
 FOUND = ("max_len", "num_classes")  # of the data and the tokenizer, by run_lm.py
@@ -30,16 +32,27 @@ TRAINED_ON = {
     "folder": "", "made_of": [], "transcripts": 0, "characters": 0, "tokens": 0, "sha256": "",
     "val_sha256": "", "tokenizer_sha256": "",
 }
+# Parts of a section of which a setting chooses one, and settings that a switch turns off.
+CHOICES = (
+    ("optimizer", ("sgd", "adam", "adamw"), "optimizer.name"),
+    ("scheduler", ("reduce_lr", "cosine", "cosine_warm"), "scheduler.name"),
+    ("tokenization.token_map", ("char", "1k", "5k", "10k"), "tokenization.token_type"),
+)
+SWITCHES = (
+    ("scheduler.warmup.", "scheduler.warmup.enabled"), ("training.wandb_", "training.use_wandb"),
+)  # fmt: skip
 SHARES = ("model.dropout", "model.layer_drop_rate", "loss.label_smoothing")
 
 
-def load_config(path: str | Path = SHIPPED, settings: list[str] | None = None) -> dict:
-    """The configuration in a YAML file; what the file lacks is as in the shipped one.
+def load_config(
+    path: str | Path = SHIPPED, settings: list[str] | None = None, base: dict | None = None
+) -> dict:
+    """The configuration in a YAML file; what the file lacks is as in `base`, else the shipped one.
 
     Each of `settings` is `section.key=value` and replaces a value. UserError that names file and
     key for a key that there is not, or a value of another kind than the shipped one.
     """
-    config = _read(SHIPPED)
+    config = copy.deepcopy(base) or _read(SHIPPED)
     if Path(path) != SHIPPED:
         given = _read(path)
         # Which the config.yaml of a run has, as it has the model's two sizes below.
@@ -60,6 +73,40 @@ def load_config(path: str | Path = SHIPPED, settings: list[str] | None = None) -
         _replace(config, given, source)
     _check_limits(config, str(path))
     return config
+
+
+def settings_of(config: dict) -> dict:
+    """The configuration of a run without what its data and its tokenizer have added."""
+    settings = {key: value for key, value in config.items() if key != "trained_on"}
+    settings["model"] = {key: value for key, value in config["model"].items() if key not in FOUND}
+    return settings
+
+
+def idle_settings(settings: list[str], config: dict) -> list[str]:
+    """A note on each of `settings` that does nothing in a configuration."""
+    reasons = [(setting, reason_to_idle(setting.partition("=")[0], config)) for setting in settings]
+    return [f"note: --set {setting} does nothing, as {why}" for setting, why in reasons if why]
+
+
+def reason_to_idle(key: str, config: dict) -> str:
+    """The value of another setting that makes the one of this key do nothing, or nothing."""
+    for section, parts, by in CHOICES:
+        chosen = str(value_of(by, config)).lower()
+        part = key.removeprefix(f"{section}.").split(".")[0]
+        if key.startswith(f"{section}.") and part in parts and part != chosen:
+            return f"{by} is {chosen}"
+    for start, by in SWITCHES:
+        if key.startswith(start) and key != by and not value_of(by, config):
+            return f"{by} is False"
+    return ""
+
+
+def value_of(key: str, config: dict) -> object:
+    """The value of `section.key`."""
+    value = config
+    for part in key.split("."):
+        value = value[part]
+    return value
 
 
 def complete_config(given: object, source: str) -> dict:
@@ -89,14 +136,12 @@ def complete_config(given: object, source: str) -> dict:
 def _check_limits(config: dict, source: str) -> None:
     """UserError for a number that is too small or too large for what it sets."""
     for key, (least, most) in LIMITS.items():
-        section, name = key.split(".")
-        value = config[section][name]
+        value = value_of(key, config)
         if not least <= value <= most:
             bound = f"at least {least}" if value < least else f"at most {most:,}"
             raise UserError(f"{source}: {key} is {value}; give {bound}")
     for key in SHARES:
-        section, name = key.split(".")
-        value = config[section][name]
+        value = value_of(key, config)
         if not 0 <= value < 1:
             raise UserError(f"{source}: {key} is {value}; give at least 0 and less than 1")
 
@@ -185,10 +230,8 @@ def _replace(config: dict, given: dict, source: str, place: str = "") -> None:
     for key, value in given.items():
         name = f"{place}{str(key)[:60]}"
         if key not in config:
-            near = difflib.get_close_matches(str(key)[:60], map(str, config), 1)
-            hint = f"there are {', '.join(map(str, config))}"
-            if near:
-                hint = f"did you mean {place}{near[0]}?"
+            near = _nearest_setting(name, [f"{place}{other}" for other in config])
+            hint = f"did you mean {near}?" if near else f"there are {', '.join(map(str, config))}"
             raise UserError(f"{source}: there is no setting {name}; {hint}")
         if isinstance(config[key], dict) and isinstance(value, dict):
             _replace(config[key], value, source, f"{name}.")
@@ -202,6 +245,25 @@ def _replace(config: dict, given: dict, source: str, place: str = "") -> None:
             raise UserError(
                 f"{source}: {name} is {shown(value)}, which is {kind(value)}; give a {wanted}{hint}"
             )
+
+
+def _nearest_setting(name: str, beside: list[str]) -> str:
+    """The setting that may be meant by a name: one that ends alike, or is spelled nearly alike.
+
+    Those `beside` it, in its section, come first. Empty if there is none.
+    """
+    names = _names(_read(SHIPPED))
+    alike = [one for one in names if one.rpartition(".")[2] == name.rpartition(".")[2]]
+    near = difflib.get_close_matches(name, beside, 1) or difflib.get_close_matches(name, names, 1)
+    return next(iter([*sorted(alike, key=len), *near]), "")
+
+
+def _names(section: dict, place: str = "") -> list[str]:
+    """All settings in a section, as `optimizer.adam.eps`."""
+    names = []
+    for key, value in section.items():
+        names += _names(value, f"{place}{key}.") if isinstance(value, dict) else [f"{place}{key}"]
+    return names
 
 
 def _check_values(value: object, source: str, name: str) -> None:

@@ -2,16 +2,18 @@
 
 import argparse
 import contextlib
+import difflib
 import errno
 import io
+import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from .errors import Interrupted, Stopped, UserError
-from .output import give_up_output, mend_streams
+from .output import folded, folded_output, give_up_output, mend_streams
 from .signals import handled, interrupt
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements-dev.txt"
@@ -23,10 +25,33 @@ LEAST_MEMORY = 10**9  # bytes of addresses; with fewer PyTorch may abort where n
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, as all others of a program."""
+    """An argument parser whose errors are one line, as all others of a program.
+
+    No flag may be shortened to its beginning.
+    """
+
+    def __init__(self, *args, **more):
+        super().__init__(*args, **{"allow_abbrev": False, **more})
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As that of argparse; but what no flag takes is answered with the nearest flag."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flag = next((text for text in unknown if text.startswith("-")), "")
+            near = nearest(flag.partition("=")[0], re.findall(r"--?\w[\w-]*", self.format_usage()))
+            hint = f"no such flag; did you mean {near}?" if near else "no such flag"
+            self.error(f"{' '.join(unknown)}: {hint if flag else 'no flag takes it'}")
+        return parsed, unknown
 
     def error(self, message: str):
         raise UserError(f"{message}; {self.prog} -h tells what there is")
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """The one of `words` that begins like a word, or else is most like it; empty if none is."""
+    words = list(words)
+    longer = [one for one in words if one.startswith(word) and word.strip("-")]
+    return next(iter(longer or difflib.get_close_matches(word, words, 1)), "")
 
 
 @contextlib.contextmanager
@@ -72,10 +97,12 @@ def guarded(
             carry_out(action)
         return 0
     except Stopped as stopped:
-        given = sys.argv[1:] if argv is None else argv
-        again = shlex.join([program, *(arg for arg in given if arg != "--resume"), "--resume"])
-        tell(f"\n{program}: stopped and saved; go on with: {again}")
-        return 128 + stopped.args[0]
+        number, *again = stopped.args
+        if not again:
+            given = sys.argv[1:] if argv is None else argv
+            again = [*(arg for arg in given if arg != "--resume"), "--resume"]
+        tell(f"\n{program}: stopped and saved; go on with: {shlex.join([program, *again])}")
+        return 128 + number
     except KeyboardInterrupt as interrupted:
         tell(f"\n{program}: interrupted")
         number = interrupted.args[0] if isinstance(interrupted, Interrupted) else signal.SIGINT
@@ -93,12 +120,13 @@ def guarded(
 
 def carry_out(action: Callable[[], None]) -> None:
     """Carry out an action; then all that it printed is out, also what argparse prints for -h."""
-    try:
-        action()
-    except SystemExit:  # argparse's
-        sys.stdout.flush()
-        raise
-    sys.stdout.flush()  # now, as Python's end would print a failure in its own way
+    with folded_output():
+        try:
+            action()
+        except SystemExit:  # argparse's
+            sys.stdout.flush()
+            raise
+        sys.stdout.flush()  # now, as Python's end would print a failure in its own way
 
 
 def account(error: Exception, smaller: str) -> tuple[str, int | None]:
@@ -138,4 +166,4 @@ def fail(program: str, what: str, status: int) -> int:
 def tell(line: str) -> None:
     """Print a line on standard error, if anybody is there to read it."""
     with contextlib.suppress(OSError):
-        print(line, file=sys.stderr)
+        print(folded(line, sys.stderr), file=sys.stderr)

@@ -10,7 +10,10 @@ class TooShort(UserError, RuntimeError):
 
 
 class Stopped(Exception):
-    """A training that was asked to stop, by a signal of that number, with its state saved."""
+    """A training that was asked to stop, by a signal of that number, with its state saved.
+
+    Further arguments are those with which the program goes on.
+    """
 
 
 class Interrupted(KeyboardInterrupt):

@@ -1,9 +1,70 @@
-"""Output that nobody takes any more: a closed terminal or pipe, a full disk."""
+"""Output: lines that fit a terminal, progress bars, and what happens when nobody takes it any more.
+
+As with a closed terminal or pipe, or a full disk.
+"""
 
 import contextlib
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
+
+LEAST = 20  # columns below which lines are left as they are
+
+
+def folded(text: str, stream) -> str:
+    """The lines of a text, folded between words where `stream` is a terminal that they do not fit.
+
+    What follows has the indent of its line, and two more spaces where there is one.
+    """
+    width = shutil.get_terminal_size().columns if stream.isatty() else 0
+    if width < LEAST:
+        return text
+    return "\n".join(line if len(line) <= width else fold(line, width) for line in text.split("\n"))
+
+
+def fold(line: str, width: int) -> str:
+    """A line in several; a word that is longer than `width` stays whole."""
+    indent = line[: len(line) - len(line.lstrip(" "))]
+    begin = indent and indent[: width // 2] + "  "
+    return textwrap.fill(
+        line, width, subsequent_indent=begin, break_long_words=False, break_on_hyphens=False,
+        replace_whitespace=False, drop_whitespace=True,
+    )
+
+
+class Folded:
+    """A stream to a terminal, whose lines end between words."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.line = ""  # which has no end yet
+
+    def write(self, text: str) -> int:
+        *lines, self.line = (self.line + text).split("\n")
+        if lines:
+            self.stream.write("".join(folded(line, self.stream) + "\n" for line in lines))
+        return len(text)
+
+    def flush(self) -> None:
+        line, self.line = self.line, ""
+        if line:
+            self.stream.write(folded(line, self.stream))
+        self.stream.flush()
+
+    def __getattr__(self, name: str):
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def folded_output() -> Iterator[None]:
+    """Have what is printed in the block fit the terminal, if it goes to one."""
+    if not sys.stdout.isatty():
+        yield
+        return
+    with contextlib.redirect_stdout(Folded(sys.stdout)):
+        yield
 
 
 class Outlived:

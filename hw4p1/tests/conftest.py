@@ -1,6 +1,7 @@
 """What all tests of hw4p1 share."""
 
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import hypothesis
 import make_data
 import numpy as np
 import pytest
+import run_lm
 import torch
 import yaml
 from hw4lib.config import load_config
@@ -15,7 +17,7 @@ from hw4lib.data import H4Tokenizer, LMDataset
 from hw4lib.model import DecoderOnlyTransformer
 from hw4lib.trainers import LMTrainer
 from tests.other_device import other_device
-from tests.tiny import TEXTS
+from tests.tiny import SMALL, TEXTS, write_data
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
@@ -77,6 +79,69 @@ def write_transcripts(tmp_path):
         return tmp_path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def trained_runs(tmp_path_factory) -> Path:
+    """A folder with data, small.yaml and a run `lm` of two epochs: not to be changed."""
+    folder = tmp_path_factory.mktemp("trained_runs")
+    write_data(folder / "data")
+    (folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(LMTrainer, "_save_attention_plot", lambda *args: None)
+            assert run_lm.main(["train", "--config", "small.yaml", "--data", "data"]) == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch) -> Path:
+    """A current folder with data and small.yaml; no pictures are drawn."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(LMTrainer, "_save_attention_plot", lambda *args: None)
+    write_data(tmp_path / "data")
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    return tmp_path
+
+
+@pytest.fixture
+def trained_run(trained_runs, tmp_path, monkeypatch) -> Path:
+    """A copy of that folder, as the current one."""
+    monkeypatch.setattr(LMTrainer, "_save_attention_plot", lambda *args: None)
+    shutil.copytree(trained_runs, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def fails(capsys):
+    """A function that gives the message of a command of run_lm.py: one line, with status 2."""
+
+    def run(*arguments: str) -> str:
+        capsys.readouterr()
+        assert run_lm.main([*arguments]) == 2
+        err = capsys.readouterr().err
+        last = err.strip().splitlines()[-1]
+        assert last.startswith("run_lm.py: error: ") and "Traceback" not in err
+        return last
+
+    return run
+
+
+@pytest.fixture
+def says(capsys):
+    """A function that gives what a command of run_lm.py prints, which ends well."""
+
+    def run(*arguments: str) -> str:
+        capsys.readouterr()
+        assert run_lm.main([*arguments]) == 0
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.fixture

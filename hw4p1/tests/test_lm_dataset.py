@@ -1,12 +1,14 @@
 """LMDataset: pairs, batches, statistics, prompts, and what data it cannot use."""
 
 import hashlib
+import re
 
 import hw4lib.data
 import numpy as np
 import pytest
 import torch
 from hw4lib.data import LMDataset, verify_dataloader
+from hw4lib.data.tokenizer_file import SPECIAL_TOKENS
 from hw4lib.errors import UserError
 from torch.utils.data import DataLoader
 
@@ -210,7 +212,10 @@ def test_a_subset_of_no_file(make):
     ("text", "message"),
     [
         ("An", "character 1 .*'n'"), ("CAFÉ", "character 3 .*'É'"), ("", "an empty transcript"),
-        ("ONE[EOS]TWO", "it spells a special token"), ("[SOS]ONE", "it spells a special token"),
+        *(
+            (f"ONE{token}TWO", f"it spells the special token {re.escape(token)}; take it out")
+            for token in SPECIAL_TOKENS
+        ),
     ],
 )
 def test_a_transcript_that_cannot_be_used_is_named(make, token_type, text, message):
@@ -228,8 +233,13 @@ def test_a_file_that_is_no_array_is_named(make, tmp_path, content):
 
 def test_other_files_are_left_alone(make, tmp_path):
     make(TEXTS)
-    (tmp_path / "train" / ".DS_Store").write_bytes(b"x")
-    assert len(make([])) == 4
+    for name in (".DS_Store", "._0001.npy", ".hidden.npy", "notes.txt"):
+        (tmp_path / "train" / name).write_bytes(b"x")
+    (tmp_path / "train" / "__MACOSX").mkdir()
+    (tmp_path / "train" / "__MACOSX" / "._0001.npy").write_bytes(b"x")
+    dataset = make([])
+    assert len(dataset) == 4 and len(make([], 0.5)) == 2
+    assert dataset.text_files == [f"{i:04d}.npy" for i in range(4)]
 
 
 # ---- The course's data

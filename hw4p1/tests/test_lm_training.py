@@ -566,7 +566,7 @@ def test_history_and_what_is_printed(lab, capsys):
         {"epoch": 4, "train": {"loss": 2.5}, "val": {"loss": 3.25}, "lr": 0.01}
     ]
     out = capsys.readouterr().out
-    assert "epoch 4" in out and "2.5000" in out and "3.2500" in out
+    assert "epoch 5" in out and "2.5000" in out and "3.2500" in out
 
 
 def test_an_unknown_kind_of_model_is_refused(lab):
@@ -700,7 +700,7 @@ def test_a_way_of_generation_that_fails_is_left_out(lab, capsys):
     trainer._get_evaluation_generation_configs = lambda: ways
     assert list(trainer.evaluate(lab.loader())[1]) == ["sample"]
     out = capsys.readouterr().out
-    assert "no generated text test_epoch_0_greedy" in out
+    assert "no generated text for text_test_epoch_0_greedy.json" in out
     assert "no transcript with 1000 tokens" in out
 
 

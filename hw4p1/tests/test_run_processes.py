@@ -49,7 +49,10 @@ def here(tmp_path, monkeypatch):
     Path("small.yaml").write_text(yaml.safe_dump(SMALL))
     for partition in ("train", "val", "test"):
         Path("data", partition).mkdir(parents=True)
-        for i, text in enumerate(["THE OLD CAT", "A RED MAT SAT", "AND RAN AWAY", "THE CAT SAT"]):
+        texts = ["THE OLD CAT", "A RED MAT SAT", "AND RAN AWAY", "THE CAT SAT"]
+        if partition == "test":  # of which nothing is trained on
+            texts = ["THE OLD DOG", "A RED CAT SAT", "AND SAT THERE", "ON A MAT"]
+        for i, text in enumerate(texts):
             np.save(Path("data", partition, f"{i}.npy"), np.array(text))
     return tmp_path
 
@@ -151,6 +154,24 @@ def test_generate_ends_with_its_reader(trained):
         assert run_lm.main(["generate"]) == 0
 
 
+@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
+def test_a_disk_that_is_full_ends_a_training_with_status_1_and_what_was_saved(here, capsys):
+    """Of the disk itself: the temporary file of each best checkpoint is one that is always full."""
+    folder = here / "expts" / "lm" / "checkpoints"
+    folder.mkdir(parents=True)
+    full = folder / f".checkpoint-best-metric-model.pth.{os.getpid()}.tmp"
+    real = Path.unlink
+    full.symlink_to(FULL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda path, **more: path == full or real(path, **more))
+        assert run_lm.main(TRAIN) == 1
+    err = capsys.readouterr().err
+    assert err.count("warning: ") == err.count("cannot be written (No space left on device)") == 2
+    assert err.splitlines()[-1].startswith("run_lm.py: error: ")
+    assert "the best model could not be saved (No space left on device); make room, " in err
+    assert epochs_saved() == 2
+
+
 # ---- Input that can be read once
 
 
@@ -192,10 +213,10 @@ def test_a_signal_saves_and_has_its_status(here, monkeypatch, capsys, number):
     monkeypatch.setattr(LMTrainer, "_update", stopped)
     assert run_lm.main(TRAIN) == 128 + number
     err = capsys.readouterr().err
-    assert err.endswith(f"go on with: run_lm.py {' '.join(TRAIN)} --resume\n")
+    assert err.endswith("stopped and saved; go on with: run_lm.py train --resume\n")
     assert torch.load(LAST, weights_only=True)["progress"]["batches"] == 1
     monkeypatch.setattr(LMTrainer, "_update", update)
-    assert run_lm.main([*TRAIN, "--resume"]) == 0
+    assert run_lm.main(["train", "--resume"]) == 0
     assert epochs_saved() == 2
 
 

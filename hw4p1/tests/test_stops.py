@@ -255,10 +255,10 @@ def failing(error):
 
 @pytest.mark.parametrize(("name", "error", "words"), [
     ("_show_metrics", ValueError("closed"), "no numbers: ValueError closed"),
-    ("_save_attention_plot", MemoryError(), "no picture train_self of epoch 0: MemoryError"),
+    ("_save_attention_plot", MemoryError(), "no picture train_self of epoch 1: MemoryError"),
     ("_save_attention_plot", OSError(28, "No space left"), "No space left"),
-    ("generate", RuntimeError("std::bad_alloc"), "no generated text val_epoch_0: std::bad_alloc"),
-    ("_save_generated_text", OSError(28, "No space left"), "no generated text of epoch 0: "),
+    ("generate", RuntimeError("std::bad_alloc"), "for text_val_epoch_0.json: std::bad_alloc"),
+    ("_save_generated_text", OSError(28, "No space left"), "no generated text of epoch 1: "),
 ])  # fmt: skip
 def test_what_is_shown_may_fail(lab, capsys, name, error, words):
     trainer, *loaders = start(lab, "run")
@@ -316,6 +316,78 @@ def test_training_goes_on_when_wandb_fails(lab, monkeypatch, capsys):
     assert trainer.current_epoch == 2
     out = capsys.readouterr().out
     assert "no checkpoint-last-epoch-model.pth at wandb: OSError no network" in out
+
+
+# ---- Checkpoints that cannot be written
+
+
+def full_disk(trainer, which: str, times: int = 1000) -> None:
+    """Let no checkpoint of that name be written so many times."""
+    save, left = trainer.save_checkpoint, iter(range(times))
+
+    def attempt(name):
+        if which in name and next(left, None) is not None:
+            raise OSError(28, "No space left on device")
+        save(name)
+
+    trainer.save_checkpoint = attempt
+
+
+@pytest.mark.parametrize("which", ["best-metric", "last-epoch"])
+def test_a_save_that_fails_is_told_and_training_goes_on(lab, capsys, which):
+    whole, *loaders = start(lab, "whole")
+    whole.train(*loaders, 3)
+    trainer, *loaders = start(lab, "run")
+    full_disk(trainer, which, 1)
+    trainer.train(*loaders, 3)
+    ends_as(whole, trainer)
+    err = capsys.readouterr().err
+    path = trainer.checkpoint_dir / f"checkpoint-{which}-model.pth"
+    assert err.count(f"warning: {path}: cannot be written (No space left on device); going on") == 1
+    assert torch.load(path, weights_only=True)["epoch"] == 3
+
+
+def test_saves_in_an_epoch_may_fail_and_are_tried_again_when_due(lab, capsys, monkeypatch):
+    trainer, *loaders = start(lab, "run")
+    full_disk(trainer, "last", 2)
+    monkeypatch.setattr(base, "SAVE_SECONDS", -1)
+    trainer.train(*loaders, 1)
+    assert capsys.readouterr().err.count("cannot be written") == 2
+    trainer.save_checkpoint = failing(OSError(28, "No space left on device"))
+    monkeypatch.setattr(base, "SAVE_SECONDS", 1000)
+    trainer.last_save -= 2000
+    with pytest.raises(OSError, match="the best model could not be saved"):
+        trainer.train(*loaders, 1)
+    warnings = capsys.readouterr().err.count(f"warning: {trainer.last_model_path}: ")
+    assert warnings == 2  # when it was due, and at the epoch's end; not after each batch
+
+
+def test_a_best_model_that_could_not_be_saved_is_an_error_at_the_end(lab):
+    trainer, *loaders = start(lab, "run")
+    full_disk(trainer, "best")
+    with pytest.raises(OSError) as failed:
+        trainer.train(*loaders, 2)
+    assert str(failed.value) == (
+        f"{trainer.best_model_path}: the best model could not be saved (No space left on device); "
+        "make room, and go on from the last state with --resume"
+    )
+    content = torch.load(trainer.last_model_path, weights_only=True)
+    assert content["epoch"] == 2 and content["best_metric"] == float("inf")
+    again, *loaders = resumed(lab, "run")  # there is room now
+    again.train(*loaders, 1)
+    assert torch.load(again.best_model_path, weights_only=True)["epoch"] == 3
+
+
+def test_a_stop_that_could_not_be_saved_is_an_error(lab):
+    trainer, *loaders = start(lab, "run")
+    full_disk(trainer, "last")
+    trainer._backward = hooked(
+        trainer._backward, after(2, lambda: setattr(trainer, "stop_requested", signal.SIGTERM)))
+    with pytest.raises(OSError) as failed:
+        trainer.train(*loaders, 1)
+    words = "stopped, but not saved (No space left on device); make room, and train again"
+    assert str(failed.value) == f"{trainer.last_model_path}: {words}"
+    assert not trainer.last_model_path.exists()
 
 
 def test_a_loss_on_val_that_is_no_number_is_an_error(lab):

@@ -392,6 +392,17 @@ def test_a_transcript_has_either_layout(tmp_path, array):
     assert load_transcript(tmp_path / "a.npy") == "IT'S"
 
 
+@pytest.mark.parametrize(("elements", "text"), [
+    (["THE", "OLD", "CAT"], "THE OLD CAT"), (["I", "SAW", "A", "CAT"], "I SAW A CAT"),
+    (["THE OLD CAT"], "THE OLD CAT"), (["A"], "A"), (["IT'S", "LATE"], "IT'S LATE"),
+    (["THE", "", "CAT"], "THE CAT"), (["THE OLD", "CAT"], "THE OLD CAT"),
+    (["A", " ", "C", "A", "T"], "A CAT"), ([], ""),
+])  # fmt: skip
+def test_words_have_a_space_between_them_and_characters_have_none(tmp_path, elements, text):
+    np.save(tmp_path / "a.npy", np.array(elements, dtype=str))
+    assert load_transcript(tmp_path / "a.npy") == text
+
+
 class Trap:
     """Unpickling it would leave a file behind."""
 

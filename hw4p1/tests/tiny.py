@@ -1,7 +1,9 @@
-"""Tiny models and token ids for the tests of the language model."""
+"""Tiny models, data and token ids for the tests of the language model."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from hw4lib.model import DecoderOnlyTransformer
 
@@ -10,6 +12,15 @@ TEXTS = [
     "THE DOG SAT ON THE CAT AND THEN IT RAN AWAY", "OH",
     "ONE MAT IS NOT ENOUGH FOR A CAT", "THEY RAN", "SO THE CAT AND THE DOG SAT TOGETHER",
 ]  # fmt: skip
+SMALL = {
+    "data": {"batch_size": 16}, "training": {"epochs": 2},
+    "model": {"d_model": 16, "d_ff": 32, "num_layers": 1},
+    "scheduler": {"warmup": {"epochs": 1}, "cosine": {"T_max": 1}},
+}  # fmt: skip
+WORDS = [
+    "THE", "OLD", "CAT", "SAT", "ON", "A", "RED", "MAT", "AND", "SAW", "DOG'S", "BIG", "BONE",
+    "RAN", "AWAY",
+]
 V = 11
 TOKENIZER = SimpleNamespace(eos_id=4, sos_id=3, pad_id=0, vocab_size=V)
 
@@ -41,3 +52,16 @@ def padded(lengths: list[int], seed: int = 0) -> tuple[torch.Tensor, torch.Tenso
     lengths = torch.tensor(lengths)
     batch = ids(len(lengths), int(lengths.max()), seed=seed)
     return batch.masked_fill(torch.arange(batch.shape[1]) >= lengths[:, None], 0), lengths
+
+
+def write_data(root: Path, counts=(40, 6, 6)) -> Path:
+    """Transcripts of random words."""
+    draw = np.random.default_rng(0)
+    for partition, count in zip(("train", "val", "test"), counts, strict=True):
+        (root / partition).mkdir(parents=True)
+        for i in range(count):
+            np.save(
+                root / partition / f"{i:03d}.npy",
+                np.array(" ".join(draw.choice(WORDS, draw.integers(6, 12)))),
+            )
+    return root

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from ..errors import TooShort, UserError
+from ..progress import progress_bar
 from ..reading import printable
-from .npy_files import parse_transcript, read_transcript
-from .tokenizer import H4Tokenizer
+from .npy_files import first_share, parse_transcript, read_transcript, transcript_files
+from .tokenizer import H4Tokenizer, first_special
 
 
 class LMDataset(Dataset):
@@ -42,7 +42,7 @@ class LMDataset(Dataset):
         self.text_max_len = 0  # of an input, which is that of its target
         digest = hashlib.sha256()
         print(printable(f"loading {len(self.text_files):,} transcripts from {self.text_dir}"))
-        for name in tqdm(self.text_files, desc=printable(partition), disable=None):
+        for name in progress_bar(self.text_files, title=printable(partition), disable=None):
             content = self._add(Path(self.text_dir) / name)
             digest.update(os.fsencode(name) + b"\0" + content)
         self.sha256 = digest.hexdigest()  # of the names and contents of all files
@@ -57,12 +57,11 @@ class LMDataset(Dataset):
                 f"{folder}: no such folder; correct data.root or --data, or make it with "
                 "make_data.py"
             )
-        names = sorted(path.name for path in folder.glob("*.npy"))
+        names = transcript_files(folder)
         subset = self.config["subset"]
         if not 0 < subset <= 1:
             raise UserError(f"data.subset {subset}: a share of the files is above 0 and at most 1")
-        # Rounded first: 0.29 * 100 is 28.999999999999996.
-        taken = names[: int(round(subset * len(names), 9))]
+        taken = first_share(names, subset)
         if not taken:
             raise UserError(
                 f"{folder}: {subset} of its {len(names)} .npy files is none; add files or raise "
@@ -82,10 +81,8 @@ class LMDataset(Dataset):
             raise UserError(
                 f"{path}: an empty transcript; remove the file, or make it again with make_data.py"
             )
-        if not {self.pad_token, self.sos_token, self.eos_token}.isdisjoint(tokens):
-            raise UserError(
-                f"{path}: it spells a special token, such as [EOS], in its text; take it out"
-            )
+        if special := first_special(text):
+            raise UserError(f"{path}: it spells the special token {special}; take it out")
         self.transcripts_shifted.append([self.sos_token, *tokens])
         self.transcripts_golden.append([*tokens, self.eos_token])
         self.total_chars += len(text)

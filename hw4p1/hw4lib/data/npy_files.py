@@ -1,7 +1,7 @@
 """Transcripts on disk, as the course lays them out: `<root>/<partition>/<name>.npy`, one text each.
 
 A file holds a 0-dimensional array of text; a 1-dimensional one of single characters, as the second
-part of the homework has, reads the same.
+part of the homework has, reads the same, and so does one of words.
 """
 
 import hashlib
@@ -62,10 +62,27 @@ def parse_transcript(content: bytes, path: str | Path) -> str:
     if dtype.itemsize * math.prod(shape) != len(content) - start:
         raise UserError(f"{path}: not a .npy file of text (of another size than it says); {REMEDY}")
     try:
-        return "".join(np.frombuffer(content, dtype, offset=start).tolist())
+        return joined(np.frombuffer(content, dtype, offset=start).tolist())
     except Exception as error:  # numbers that are no characters, or characters of no bytes
         why = str(error)[:100]
         raise UserError(f"{path}: not a .npy file of text ({why}); {REMEDY}") from None
+
+
+def joined(elements: list[str]) -> str:
+    """The text of an array: its characters in a row, or its words with a space between two."""
+    characters = all(len(element) <= 1 for element in elements)
+    return "".join(elements) if characters else " ".join(filter(None, elements))
+
+
+def transcript_files(folder: Path) -> list[str]:
+    """The names of a partition's files, sorted; hidden ones, such as macOS's ._0.npy, are none."""
+    return sorted(path.name for path in folder.glob("*.npy") if not path.name.startswith("."))
+
+
+def first_share(names: list[str], subset: float) -> list[str]:
+    """The first `subset` of the names."""
+    # Rounded first: 0.29 * 100 is 28.999999999999996.
+    return names[: int(round(subset * len(names), 9))]
 
 
 def made_of(record: Path, partition: str) -> list[str]:

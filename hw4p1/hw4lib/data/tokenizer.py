@@ -10,6 +10,8 @@ from ..errors import UserError
 from ..reading import printable, read_file
 from .tokenizer_file import LARGEST, SPECIAL_TOKENS, make_tokenizer
 
+SPELLED = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)))
+
 
 class H4Tokenizer:
     """Characters, or byte-pair encodings of 1,000, 5,000 or 10,000 tokens.
@@ -92,9 +94,7 @@ class H4Tokenizer:
 
     def _check_characters(self, text: str) -> None:
         """UserError that names the first character outside the alphabet and special tokens."""
-        plain = re.sub(
-            "|".join(map(re.escape, SPECIAL_TOKENS)), lambda match: "A" * len(match[0]), text
-        )
+        plain = SPELLED.sub(lambda match: "A" * len(match[0]), text)
         place = next((i for i, c in enumerate(plain) if c not in self._alphabet), None)
         if place is not None:
             hint = "write A to Z, space and apostrophe, in upper case"
@@ -129,3 +129,14 @@ class H4Tokenizer:
         )
         print(f"  {text}\n  {self.tokenize(text)}\n  {ids}\n  {printable(self.decode(ids))}")
         print(f"  {self.get_avg_chars_per_token(ids):.2f} characters per token")
+
+
+def first_special(text: str) -> str:
+    """The first special token that is spelled in a text; empty if there is none."""
+    spelled = SPELLED.search(text)
+    return spelled[0] if spelled else ""
+
+
+def without_special(text: str) -> str:
+    """A decoded text as a person reads it, without the special tokens that are spelled in it."""
+    return SPELLED.sub("", text)

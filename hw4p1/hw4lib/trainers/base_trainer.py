@@ -20,12 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from ..errors import Interrupted, Stopped, UserError
 from ..files import atomic_write, write_json
 from ..model import DecoderOnlyTransformer
-from ..output import Outlived
+from ..progress import progress_bar, warn
 from ..signals import handled
 from .checkpoint import (
     check_random_state,
@@ -73,6 +72,8 @@ class BaseTrainer(ABC):
         self.progress: dict | None = None
         self.stop_requested, self.last_save = False, time.monotonic()
         self.in_training = False  # else nothing of a run is saved
+        # Checkpoints that could not be written when that was last tried.
+        self.unsaved: dict[str, OSError] = {}
         (self.expt_root, self.checkpoint_dir, self.attn_dir, self.text_dir, self.best_model_path,
          self.last_model_path) = self._init_experiment(run_name, config_file)  # fmt: skip
         self.use_wandb = config["training"].get("use_wandb", False)
@@ -116,8 +117,10 @@ class BaseTrainer(ABC):
 
         One that was broken off is the first of them. After each: validation, the checkpoints, best
         by `best_by` and last, and only then numbers, pictures and texts: what goes wrong with these
-        is told, and nothing is lost by it. Raises ValueError without optimizer or scheduler, or
-        when a loss is no number any more; Stopped.
+        is told, and nothing is lost by it. So is a checkpoint that cannot be written, as the next
+        may be. Raises ValueError without optimizer or scheduler, or when a loss is no number any
+        more; OSError if at the end the best checkpoint could not be written, or at a stop the last;
+        Stopped.
         """
         if self.optimizer is None or self.scheduler is None:
             raise UserError("the trainer has no optimizer or no scheduler; set both before train")
@@ -125,10 +128,11 @@ class BaseTrainer(ABC):
         try:
             for left in reversed(range(epochs)):
                 self._run_epoch(train_loader, val_loader)
-                if self.stop_requested and left:
-                    raise Stopped(self.stop_requested)
+                if left:
+                    self._stop_if_asked()
         finally:
             self.in_training = False
+        self._check_saved(self.best_model_path, "the best model could not be saved")
 
     def _run_epoch(self, train_loader: DataLoader, val_loader: DataLoader) -> None:
         """What is left of an epoch, saved before it is shown."""
@@ -154,9 +158,10 @@ class BaseTrainer(ABC):
         self._record_metrics(metrics, self.current_epoch)
         self.current_epoch, self.progress = self.current_epoch + 1, None
         if value < self.best_metric:
-            self.best_metric = value
-            self.save_checkpoint(self.best_model_path.name)
-        self.save_checkpoint(self.last_model_path.name)
+            before, self.best_metric = self.best_metric, value
+            if not self._try_to_save(self.best_model_path):
+                self.best_metric = before  # so that a later one is kept
+        self._try_to_save(self.last_model_path)
 
     def _train_epoch(self, dataloader: DataLoader) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Train on each batch that is left of an epoch.
@@ -168,7 +173,8 @@ class BaseTrainer(ABC):
         batches, batch = self._remaining(dataloader, progress)
         accumulate = self.config["training"].get("gradient_accumulation_steps", 1)
         self._restore_gradients(progress, accumulate)
-        with self._bar(len(dataloader), f"epoch {self.current_epoch}", progress["batches"]) as bar:
+        title = f"epoch {self.current_epoch + 1}"
+        with self._bar(len(dataloader), title, progress["batches"]) as bar:
             for batch in batches:
                 group_start = progress["batches"] // accumulate * accumulate
                 # The last one may be smaller.
@@ -191,7 +197,7 @@ class BaseTrainer(ABC):
         for loss, sums in self._losses(batch):
             value = loss.item()
             if not math.isfinite(value):
-                what = f"the training loss in epoch {self.current_epoch} is {value}"
+                what = f"the training loss in epoch {self.current_epoch + 1} is {value}"
                 raise UserError(f"{what}; lower optimizer.lr")
             self.scaler.scale(loss / group_size).backward()
             total += value
@@ -232,12 +238,11 @@ class BaseTrainer(ABC):
                 bar.update()
         return progress, batch
 
-    def _bar(self, total: int, title: str, done: int = 0) -> tqdm:
+    def _bar(self, total: int, title: str, done: int = 0):
         """A progress bar; where nobody watches, a line a minute."""
         watched = {} if sys.stderr.isatty() else {"mininterval": 60}
-        return tqdm(
-            total=total, initial=done, desc=title, unit=" batches", leave=False,
-            file=Outlived(sys.stderr), **watched,
+        return progress_bar(
+            total=total, initial=done, title=title, unit=" batches", leave=False, **watched
         )
 
     # ---- Stopping and going on
@@ -267,15 +272,33 @@ class BaseTrainer(ABC):
             self.progress["gradients"] = {
                 name: p.grad for name, p in self.model.named_parameters() if p.grad is not None
             }
-            self.save_checkpoint(self.last_model_path.name)
+            self._try_to_save(self.last_model_path)
             del self.progress["gradients"]  # which are where they belong
-        if self.stop_requested:
-            raise Stopped(self.stop_requested)
+        self._stop_if_asked()
 
     def _stop_if_asked(self) -> None:
-        """While an epoch that is saved is shown: raise Stopped if `stop_requested` was set."""
+        """Where all that was done is saved: raise Stopped if `stop_requested` was set."""
         if self.in_training and self.stop_requested:
+            self._check_saved(self.last_model_path, "stopped, but not saved")
             raise Stopped(self.stop_requested)
+
+    def _try_to_save(self, path: Path) -> bool:
+        """Whether a checkpoint could be written; if not, for a full disk, say, it is told."""
+        try:
+            self.save_checkpoint(path.name)
+            self.unsaved.pop(path.name, None)
+        except OSError as error:
+            self.unsaved[path.name] = error
+            warn(f"{path}: cannot be written ({error.strerror or error}); going on without")
+        self.last_save = time.monotonic()
+        return path.name not in self.unsaved
+
+    def _check_saved(self, path: Path, what: str) -> None:
+        """Raise OSError if a checkpoint could not be written when that was last tried."""
+        if error := self.unsaved.get(path.name):
+            there = self.last_model_path.is_file()
+            how = "go on from the last state with --resume" if there else "train again"
+            raise OSError(f"{path}: {what} ({error.strerror or error}); make room, and {how}")
 
     def _remaining(self, dataloader: DataLoader, progress: dict) -> tuple[Iterator, Batch | None]:
         """The batches of a pass over the data from where `progress` is; the last one before them.
@@ -369,7 +392,10 @@ class BaseTrainer(ABC):
             return None
 
     def _log_metrics(self, metrics: dict[str, dict[str, float]], step: int) -> None:
-        """Add {split: {name: number}} to the history, print it as a tree, give it to wandb."""
+        """Add {split: {name: number}} to the history, print it as a tree, give it to wandb.
+
+        `step` counts epochs from 0, as files do; what is printed counts from 1.
+        """
         self._record_metrics(metrics, step)
         self._show_metrics(metrics, step)
 
@@ -383,7 +409,7 @@ class BaseTrainer(ABC):
     def _show_metrics(self, metrics: dict[str, dict[str, float]], step: int) -> None:
         """Print them, and give them to wandb."""
         lr = self._learning_rate()
-        print(f"epoch {step}" + (f", learning rate {lr:.3g}" if lr is not None else ""))
+        print(f"epoch {step + 1}" + (f", learning rate {lr:.3g}" if lr is not None else ""))
         for split, numbers in metrics.items():
             print(f"  {split}")
             for name, number in numbers.items():
@@ -411,7 +437,7 @@ class BaseTrainer(ABC):
         )
         axes.set(
             xlabel="source position", ylabel="target position",
-            title=f"{attn_type} attention, epoch {epoch}",
+            title=f"{attn_type} attention after epoch {self.current_epoch}",
         )
         path = self.attn_dir / f"{attn_type}_attention_epoch{epoch}.png"
         atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=100))

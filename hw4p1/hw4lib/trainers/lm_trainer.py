@@ -19,7 +19,7 @@ from .base_trainer import BaseTrainer, Batch, decoration
 # training.
 GENERATION = {
     "num_samples": 10, "prompt_length": 10, "seed": 11785, "temperature": 1.0, "beam_width": 1,
-    "repeat_penalty": 1.0, "top_k": 0, "top_p": 0.0,
+    "repeat_penalty": 1.0, "top_k": 0, "top_p": 0.0, "max_new_tokens": None,  # as many as fit
 }  # fmt: skip
 VALIDATION_PROMPT = 20
 WIDTH = 8  # batches are padded to a multiple of so many positions
@@ -169,14 +169,14 @@ class LMTrainer(BaseTrainer):
         """A picture of the first layer's attention on train and on val, and generated text."""
         self._plot_first(train_maps, epoch, "train_self")
         self._plot_first(shown, epoch, "val_self")
-        with decoration(f"generated text of epoch {epoch}"):
+        with decoration(f"generated text of epoch {epoch + 1}"):
             settings = {"prompt_length": VALIDATION_PROMPT}
             self._generate_and_save(val_loader, settings, f"val_epoch_{epoch}")
 
     def _plot_first(self, maps: dict[str, Tensor], epoch: int, attn_type: str) -> None:
         """Draw the map of the first layer, if the model has one."""
         for weights in list(maps.values())[:1]:
-            with decoration(f"picture {attn_type} of epoch {epoch}"):
+            with decoration(f"picture {attn_type} of epoch {self.current_epoch}"):
                 self._save_attention_plot(weights[0], epoch, attn_type)
 
     # ---- Test data and text
@@ -194,7 +194,7 @@ class LMTrainer(BaseTrainer):
     def show_evaluation(self, metrics: dict[str, float], maps: dict[str, Tensor]) -> None:
         """Print metrics on test data, and draw the first layer's attention."""
         with decoration("numbers"):
-            self._show_metrics({"test": metrics}, self.current_epoch)
+            self._show_metrics({"test": metrics}, self.current_epoch - 1)
         self._plot_first(maps, self.current_epoch, "test_self")
 
     def generate_all(self, test_loader: DataLoader) -> dict[str, list[dict]]:
@@ -229,7 +229,7 @@ class LMTrainer(BaseTrainer):
         try:
             texts = self.generate(dataloader, settings)
         except (RuntimeError, ValueError) as error:
-            print(f"warning: no generated text {suffix}: {error}")
+            print(f"warning: no generated text for text_{suffix}.json: {error}")
             return None
         self._save_generated_text(texts, suffix)
         return texts
@@ -267,12 +267,15 @@ class LMTrainer(BaseTrainer):
         self.model.eval()
         sequences, scores = [], []
         devices = [torch.device(self.device)] if torch.device(self.device).type == "cuda" else []
+        length = self.model.max_len
+        if settings["max_new_tokens"]:
+            length = min(length, prompts.shape[1] + settings["max_new_tokens"])
         with torch.random.fork_rng(devices):
             torch.manual_seed(settings["seed"])
             for part in prompts.to(self.device).split(self._side_by_side(settings["beam_width"])):
                 generator = SequenceGenerator(
-                    StoppableScorer(self.model, self._stop_if_asked), self.tokenizer,
-                    self.model.max_len, self.device,
+                    StoppableScorer(self.model, self._stop_if_asked), self.tokenizer, length,
+                    self.device,
                 )
                 rows, log_probs = self._run(generator, part, settings)
                 sequences += generator.post_process_sequence(rows, self.tokenizer)
