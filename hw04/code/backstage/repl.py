@@ -6,13 +6,15 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from backstage.bpe import to_word_pieces
 from backstage.checkpoint import Loaded
 from backstage.corpora import SPECIAL
 from backstage.errors import UserError
 from backstage.files import to_json
+from backstage.idle import DRAWING
+from backstage.parser import nearest
 from backstage.raw_text import typed
 from backstage.sampling import Sampling
 from backstage.words import printable, tokenize_text
@@ -30,6 +32,8 @@ COMMANDS = {
     ":greedy": "greedy", ":fp": "fpenalty", ":temp": "temperature", ":top": "top_k",
     ":top_p": "top_p", ":min_p": "min_p",
 }
+SETTINGS = {**COMMANDS, **{f":{field.name}": field.name for field in fields(Sampling)}}
+LEAVE = (":quit", ":q", ":exit")
 
 
 def read_prompts(args: Namespace, label: str) -> Iterator[str]:
@@ -47,12 +51,12 @@ def read_prompts(args: Namespace, label: str) -> Iterator[str]:
     if terminal and not args.json:
         print(HELP)
     for line in read_lines(label, terminal):
-        if line.strip() in (":quit", ":q"):
+        if line.strip() in LEAVE:
             return
         if not args.json:
             show = args.trace if terminal else print
             show(f"{label}{printable(line)}")
-        if line.startswith(":"):
+        if line.lstrip().startswith(":"):
             args.sampling = command(line, args.sampling)
         else:
             yield line
@@ -82,7 +86,7 @@ def as_typed(text: str, source: str) -> str:
 def command(text: str, sampling: Sampling) -> Sampling:
     """Carry out a `:command`; returns the settings after it."""
     name, *values = text.split()
-    setting = COMMANDS.get(name)
+    setting = SETTINGS.get(name)
     try:
         if setting == "greedy" and values in ([], ["on"], ["off"]):
             sampling = replace(sampling, greedy=values != ["off"])
@@ -93,7 +97,11 @@ def command(text: str, sampling: Sampling) -> Sampling:
             print(HELP)
             return sampling
         elif name != ":show":
-            print(f"{printable(text)}: not understood; :help lists the commands")
+            near = nearest(name, [*SETTINGS, *LEAVE, ":show", ":help"])
+            hint = f"did you mean {near}?" if near not in ("", name) else "no such command"
+            if setting:
+                hint = "give it one value" if setting != "greedy" else "give it on, off or nothing"
+            print(f"{printable(text)}: not understood, {hint}; :help lists the commands")
             return sampling
     except ValueError:
         number = "a whole number" if setting == "top_k" else "a number"
@@ -101,6 +109,8 @@ def command(text: str, sampling: Sampling) -> Sampling:
     except UserError as error:
         print(error)
     print("  ".join(f"{name} {getattr(sampling, setting)}" for name, setting in COMMANDS.items()))
+    if setting in DRAWING and sampling.is_greedy():
+        print("note: the most probable token is taken all the same, until :greedy off")
     return sampling
 
 
