@@ -15,6 +15,7 @@ from backstage.checkpoint import Loaded
 from backstage.corpora import EOS
 from backstage.files import to_json
 from backstage.flags import ROUNDS
+from backstage.shown_words import unknown_words
 from backstage.words import detokenized, printable
 
 LONGEST_LOOP = 50  # tokens
@@ -89,6 +90,7 @@ def show_continuations(
     if len(stories) > 1:
         for _ in tqdm(growth, desc="writing", unit=" tokens", leave=False, disable=None):
             pass
+    unknown = unknown_words(words, loaded)
     for story in stories:
         if not args.json and not args.sampling.is_greedy():
             print(f"-- seed {story.seed}")
@@ -96,8 +98,8 @@ def show_continuations(
         tokens = [loaded.words[i] for i in story.ids[story.begin :]]
         if args.json:
             record = {
-                "mode": "prompt", "text": text, "tokens": tokens, "probs": story.chances,
-                "seed": story.seed, "ended": story.ended,
+                "mode": "prompt", "text": text, "unknown": unknown, "tokens": tokens,
+                "probs": story.chances, "seed": story.seed, "ended": story.ended,
             }
             print(to_json(record), file=args.out, flush=True)
         else:
@@ -112,7 +114,7 @@ def show_story(
     column = 0
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
     tokens = loaded.join(told(loaded, words, story, growth))
-    for part in detokenized(tokens, loaded.config.cased):
+    for part in detokenized(tokens, loaded.config.cased, loaded.names):
         parts.append(part)
         if not args.json:
             column = print_folded(printable(part), column, width)

@@ -1,23 +1,18 @@
-"""The interactive modes: what a person types, its commands, and the words shown back."""
+"""The interactive modes: what a person types, and its commands."""
 
 import contextlib
-import difflib
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import fields, replace
 
-from backstage.bpe import to_word_pieces
-from backstage.checkpoint import Loaded
-from backstage.corpora import SPECIAL
 from backstage.errors import UserError
-from backstage.files import to_json
 from backstage.idle import DRAWING
 from backstage.parser import nearest
 from backstage.raw_text import typed
 from backstage.sampling import Sampling
-from backstage.words import printable, tokenize_text
+from backstage.words import printable
 
 HELP = """\
 Type the beginning of a story; an empty line is the very beginning. Or a command:
@@ -27,7 +22,6 @@ Type the beginning of a story; an empty line is the very beginning. Or a command
   :show              the settings                     :help       this
   :quit or Ctrl-D    leave"""
 NOT_UTF8 = "is not UTF-8; convert it"
-LONGEST_SHOWN = 60  # characters of a word
 COMMANDS = {
     ":greedy": "greedy", ":fp": "fpenalty", ":temp": "temperature", ":top": "top_k",
     ":top_p": "top_p", ":min_p": "min_p",
@@ -114,33 +108,6 @@ def command(text: str, sampling: Sampling) -> Sampling:
     return sampling
 
 
-def understand(text: str, loaded: Loaded, quiet: bool) -> list[str]:
-    """The tokens of a typed text, shown back unless `quiet`, unknown ones with the nearest word."""
-    words = to_word_pieces([tokenize_text(text, loaded.config.cased)], loaded.bpe)[0]
-    if quiet:
-        return words
-    shown = []
-    for word in words[-60:]:
-        known = word in loaded.token2idx
-        short = abridged(word)
-        shown.append(loaded.shown(short) if known else describe_unknown(short, loaded.words))
-    more = "... " if len(words) > 60 else ""
-    print(f"tokens: {more}{' '.join(shown)}" if words else "no words: starting from <bos>")
-    return words
-
-
-def abridged(word: str) -> str:
-    """The beginning of a word that is too long to be shown, else the word."""
-    return word if len(word) <= LONGEST_SHOWN else f"{word[:LONGEST_SHOWN]}..."
-
-
-def describe_unknown(word: str, vocabulary: list[str]) -> str:
-    """How a word that is not in the vocabulary is shown: `[dgo is unknown, like dog]`."""
-    near = difflib.get_close_matches(word, vocabulary[len(SPECIAL) :], 1, 0.5)
-    like = "".join(f", like {printable(abridged(other))}" for other in near)
-    return f"[{printable(word)} is unknown{like}]"
-
-
 def choose_seed(args: Namespace) -> int:
     """`-seed`, or a number drawn now."""
     return draw_seed() if args.seed is None else args.seed
@@ -149,21 +116,3 @@ def choose_seed(args: Namespace) -> int:
 def draw_seed() -> int:
     """A number that nobody knows before."""
     return int.from_bytes(os.urandom(3), "big")
-
-
-def show_next(
-    args: Namespace, loaded: Loaded, text: str, best: list[tuple[str, float]], picked: int,
-    seed: int,
-) -> None:
-    """Print the most probable tokens after a text, and the one that was picked with `seed`."""
-    if args.json:
-        tokens, probs = zip(*best, strict=True)
-        record = {"mode": "use", "text": text, "tokens": tokens, "probs": probs}
-        print(to_json(record), file=args.out, flush=True)
-        return
-    how = ""
-    if not args.sampling.is_greedy():
-        how = f"   (drawn with -seed {seed}; :greedy takes the most probable)"
-    print(f"next:   {loaded.shown(loaded.words[picked])}{how}")
-    for word, p in best:
-        print(f"  {loaded.shown(word):>14} {p:6.1%} {'█' * round(40 * p)}".rstrip())
