@@ -58,16 +58,6 @@ def use_own_text(args: Namespace) -> None:
         args.stories = "line"
 
 
-def find_own_corpora(args: Namespace, facts: dict) -> None:
-    """Let the corpora be the token files beside a model that was trained on them."""
-    train_path, valid_path = own_corpora(args.model)
-    named = args.train_corpus or args.valid_corpus
-    trained = Path(facts["train_corpus"]).name == train_path.name
-    if trained and not named and train_path.exists() and valid_path.exists():
-        args.train_corpus = train_path
-        args.valid_corpus = valid_path
-
-
 def write_own_corpora(args: Namespace, train_path: Path, valid_path: Path) -> None:
     """Read the text, write both token files, and say what was done."""
     stories, kind, names = own_stories(args)

@@ -1,11 +1,11 @@
 """The interactive modes: what a person types, and its commands."""
 
-import contextlib
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from types import ModuleType
 
 from backstage.errors import UserError
 from backstage.idle import DRAWING
@@ -15,12 +15,17 @@ from backstage.sampling import Sampling
 from backstage.words import printable
 
 HELP = """\
-Type the beginning of a story; an empty line is the very beginning. Or a command:
-  :greedy [on|off]   take the most probable token     :fp X       frequency penalty, -2 to 2
-  :temp X            temperature, 0 is greedy         :top K      only the K most probable
-  :top_p X           only the most probable share X   :min_p X    X of the best one's chance or more
-  :show              the settings                     :help       this
-  :quit or Ctrl-D    leave"""
+Type the beginning of a story; an empty line is the very beginning. Or one of:
+  :greedy [on|off]   take the most probable token
+  :fp X              frequency penalty, -2 to 2
+  :temp X            temperature, 0 is greedy
+  :top K             only the K most probable
+  :top_p X           only the most probable share X
+  :min_p X           X of the best one's chance or more
+  :show              the settings
+  :help              this
+  :quit or Ctrl-D    leave
+The names of the flags do, too: :fpenalty, :temperature, :top_k."""
 NOT_UTF8 = "is not UTF-8; convert it"
 COMMANDS = {
     ":greedy": "greedy", ":fp": "fpenalty", ":temp": "temperature", ":top": "top_k",
@@ -39,8 +44,6 @@ def read_prompts(args: Namespace, label: str) -> Iterator[str]:
     if args.text is not None:
         yield as_typed(args.text, "-text")
         return
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 - importing it gives input() its history and line editing
     terminal = sys.stdin.isatty()
     if terminal and not args.json:
         print(HELP)
@@ -57,16 +60,37 @@ def read_prompts(args: Namespace, label: str) -> Iterator[str]:
 
 
 def read_lines(label: str, terminal: bool) -> Iterator[str]:
-    """The lines of standard input, whatever ends them."""
+    """The lines of standard input, whatever ends them; on a terminal each is one text."""
+    editor = line_editor() if terminal else None
     try:
         while True:
-            text = as_typed(input(label if terminal else ""), "standard input")
-            yield from text.split("\n")
+            try:
+                text = as_typed(input(label if terminal else ""), "standard input")
+            except KeyboardInterrupt:  # clears a half-typed line, as in a shell
+                if not (editor and editor.get_line_buffer()):
+                    raise
+                print()
+                continue
+            yield from [" ".join(text.split("\n"))] if terminal else text.split("\n")
     except EOFError:
         if terminal:
             print()
     except UnicodeDecodeError:
         raise UserError(f"standard input {NOT_UTF8}, or set PYTHONIOENCODING") from None
+
+
+def line_editor() -> ModuleType | None:
+    """What gives input() its history and line editing, if this Python has it.
+
+    What is pasted stays one text, with its line ends, until Enter is pressed.
+    """
+    try:
+        import readline
+    except ImportError:
+        return None
+    if os.environ.get("TERM", "dumb") != "dumb" and "libedit" not in readline.__doc__:
+        readline.parse_and_bind("set enable-bracketed-paste on")
+    return readline
 
 
 def as_typed(text: str, source: str) -> str:
