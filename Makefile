@@ -1,5 +1,6 @@
 # make story   tells a story with the model that ships (seconds, once PyTorch is installed)
-# make demo   trains a small language model on the embedded sample and lets it talk (a minute or two)
+# make demo   trains a small language model on the embedded sample and lets it talk (a minute or two); goes on
+#               where Ctrl-C stopped it, and begins anew once it has ended
 # make test   runs the linter and the everyday tests
 # make test-all   runs these and the thorough ones; make test-slow, by hand: 200 kills, 10,000 hostile cases
 # make single   joins hw04/code/lstlm.py and what it stands on into one file that runs anywhere, build/lstlm.py
@@ -8,8 +9,9 @@
 #               core, less with a GPU; LSTLM_DATA=DIR: where tiny/, wiki/ and glove.6B/ are, if not in hw04/data)
 # make bench   measures both systems beside textbooks' loops: 20 minutes, with nothing else running (LSTLM_DATA=DIR as above)
 # make bench-short   measures what matters most, on the embedded stories: 3 minutes
-# make traces   writes hw04/code/traces.txt, the output of all modes, with the model there and the real stories
-#               (TRAIN_LOG=FILE: the trace of its training; LSTLM_DATA=DIR: where tiny/ is, if not in hw04/data)
+# make traces   writes hw04/code/traces.txt, the output of all modes, with the model there (LSTLM_DATA=DIR: where
+#               tiny/ is, if not in hw04/data; where it is not, the figures on it are kept; TRAIN_LOG=FILE: the trace
+#               of the training of another model)
 # make handin   packs build/hw04.zip for the course, and runs it where it is unpacked
 # make skeleton   writes build/skeleton/, what students get of both assignments (docs/teaching.md)
 # make autograder   packs build/autograder.zip, the grader as Gradescope takes it
@@ -22,6 +24,7 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check $(if $
 # Two processes, each of one thread: the tests' tensors are tiny.
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2
 LSTLM = .venv/bin/python hw04/code/lstlm.py
+STOPPED = $(wildcard build/demo.state.pt build/demo.state.prev.pt)
 SAMPLE = -train_corpus hw04/data/sample/train.tokens -valid_corpus hw04/data/sample/valid.tokens
 
 .PHONY: help story demo test test-all test-thorough test-slow single page bench bench-short report experiments traces handin \
@@ -50,9 +53,8 @@ story: .venv/program
 	@$(LSTLM) -prompt -temperature 0.7 -text "once upon a time"
 
 demo: .venv/program
-	@echo "== 1/4 training a small model on the embedded sample, into build/demo.pt"
-	@rm -f build/demo.state.pt build/demo.state.prev.pt
-	@$(LSTLM) -train $(SAMPLE) -model build/demo.pt -H 2 -N 256 -EDim 64 -VSize 2000 -B 8 -E 4 -seed 0
+	@echo "== 1/4 training a small model on the embedded sample, into build/demo.pt$(if $(STOPPED), (going on where it was stopped))"
+	@$(LSTLM) -train $(SAMPLE) -model build/demo.pt -H 2 -N 256 -EDim 64 -VSize 2000 -B 8 -E 4 -seed 0 $(if $(STOPPED),-resume)
 	@echo "== 2/4 how well it predicts stories that it has not seen"
 	@$(LSTLM) -evaluate -model build/demo.pt -test_corpus hw04/data/sample/valid.tokens hw04/data/sample/test.tokens
 	@echo "== 3/4 it completes a story"

@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
 """Write code/traces.txt: what lstlm.py prints in its four modes, for items 8 to 11 of the handout.
 
-    python traces.py -train_log FILE   # what -trace FILE wrote as code/lm_model.pt was trained
+    python traces.py                   # of the model that ships
+    python traces.py -train_log FILE   # of one whose -train wrote FILE, with -trace FILE
     python traces.py -h                # every flag, with its default
 
 The training is not repeated: its part is FILE, in which only the folders of absolute paths are left
 out. All else is run now, with `lstlm.py ... -trace`, in a folder laid out as the handout's, so that
 each command can be repeated in hw04/code/. Evaluation needs the real stories: `python
-data/get_data.py tiny -same` gets them. Exit status: 0; 2 when something is wrong that you can mend;
-1 for a failing machine.
+data/get_data.py tiny -same` gets them. Without them that part is kept as it is in the traces there,
+if these are of the same model. Exit status: 0; 2 when something is wrong that you can mend; 1 for a
+failing machine.
 """
 
 import argparse
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -34,6 +37,7 @@ SIX = (  # beginnings that the handout asks for, one typed line each
     "once upon a time , an elf", "once upon a time",
 )  # fmt: skip
 CORPORA = ("tiny.valid.tokens.200K", "tiny.train.tokens.4M", "tiny.test.tokens.4M")
+EVALUATION = "11. -evaluate: on valid and train, and on test"
 ROUNDS = ("-prompt", "-continue", "-max_tokens", "50")
 RUNS = (  # heading, flags of lstlm.py, lines to type
     ("9. -use: the next token after the six beginnings of the handout", ("-use", "-greedy"), SIX),
@@ -59,7 +63,7 @@ RUNS = (  # heading, flags of lstlm.py, lines to type
         for penalty in ("-2", "0.5", "2")
     ),
     (
-        "11. -evaluate: on valid and train, and on test",
+        EVALUATION,
         ("-evaluate", "-test_corpus", *(f"../data/tiny/{name}" for name in CORPORA)), (),
     ),
 )  # fmt: skip
@@ -91,14 +95,36 @@ def require(path: Path, remedy: str) -> Path:
     return path
 
 
-def read_train_log(path: Path) -> str:
-    """The trace of a training that came to its end, absolute paths cut to their last two parts."""
+def read_train_log(path: Path, model: Path) -> str:
+    """The trace of a model's training to its end, absolute paths cut to their last two parts."""
     text = read_text(path, "training writes it with -trace FILE; name it with -train_log")
     if "best valid loss" not in text:
         why = "not the trace of a finished training; add -trace FILE to its command"
         raise UserError(f"{path}: {why}")
+    valid = metadata_of(model)["facts"].get("valid_nats", math.nan)
+    if f"best valid loss {valid:.4f} nats" not in text:
+        why = f"of another model than {model}, whose best valid loss is {valid:.4f}"
+        raise UserError(f"{path}: {why}; name its trace with -train_log")
     absolute = r"(?<![\w./~])/[^\s'\"]+"
     return re.sub(absolute, lambda path: "/".join(path[0].split("/")[-2:]), text)
+
+
+def metadata_of(model: Path) -> dict:
+    """What a model file says of itself, without its weights. Raises UserError if it is none."""
+    from backstage.sealed import read_metadata  # which needs packages, and -h does not
+
+    try:
+        return read_metadata(model.read_bytes())[0]["content"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{model}: no model of lstlm.py ({error}); give another -model") from None
+
+
+def earlier_evaluation(path: Path, model: Path) -> str:
+    """That part of traces that are there already; empty if they are not of this model."""
+    text = path.read_text("utf-8", "replace") if path.is_file() else ""
+    if made_with(model) not in text.splitlines():
+        return ""
+    return text.partition(f"\n## {EVALUATION}\n\n")[2]
 
 
 def lay_out(folder: Path, args: argparse.Namespace) -> Path:
@@ -113,7 +139,8 @@ def lay_out(folder: Path, args: argparse.Namespace) -> Path:
         shutil.copy(module, code / "backstage")
     shutil.copy(args.model, code / "lm_model.pt")
     (folder / "hw04" / "data").mkdir()
-    (folder / "hw04" / "data" / "tiny").symlink_to(args.data.resolve() / "tiny")
+    if (args.data / "tiny").exists():
+        (folder / "hw04" / "data" / "tiny").symlink_to(args.data.resolve() / "tiny")
     return code
 
 
@@ -137,11 +164,13 @@ def traces_text(args: argparse.Namespace) -> str:
     require(args.model, "lstlm.py -train makes it, or give another -model")
     if not args.o.parent.is_dir():
         raise UserError(f"{args.o}: its folder is missing; make it, or give another -o")
-    for name in CORPORA:
+    there = all((args.data / "tiny" / name).is_file() for name in CORPORA)
+    kept = "" if there else earlier_evaluation(args.o, args.model)
+    for name in () if kept else CORPORA:
         get = f"python {HERE / 'data' / 'get_data.py'} tiny -same gets it"
         remedy = f"{get}, or -data names the folder that has tiny/"
         require(args.data / "tiny" / name, remedy)
-    log = read_train_log(args.train_log)
+    log = read_train_log(args.train_log, args.model)
     with tempfile.TemporaryDirectory() as folder:
         code = lay_out(Path(folder), args)
         trace = code / "traces.txt"
@@ -149,6 +178,9 @@ def traces_text(args: argparse.Namespace) -> str:
         head = f"{intro}\n{made_with(code / 'lm_model.pt')}"
         trace.write_text(f"{head}\n\n## 8. -train\n\n{log}", encoding="utf-8")
         for heading, flags, typed in RUNS:
+            if heading == EVALUATION and kept:
+                print(f"{heading}: as it was, since {args.data / 'tiny'} is not there")
+                return f"{trace.read_text(encoding='utf-8')}\n## {heading}\n\n{kept}"
             print(heading, flush=True)
             with trace.open("a", encoding="utf-8") as file:
                 file.write(f"\n## {heading}\n\n")

@@ -38,6 +38,7 @@ from backstage.defaults import DEFAULT_MODEL, describe_training
 from backstage.device import choose_device
 from backstage.files import check_paths, digest
 from backstage.flags import MOST_LAYERS, add_modes, add_training_flags, check_training_flags
+from backstage.idle import idle_notes
 from backstage.parser import Parser, positive, whole
 from backstage.processes import leave
 from backstage.program import run_program
@@ -234,6 +235,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_training_flags(add)
     parser.set_defaults(trace=None, glove_only=False, text_file=None)  # which lstlm.py has
     args = parser.parse_args(argv)
+    args.notes = idle_notes(parser, args)
     check_training_flags(args)
     corpora = [args.train_corpus, args.valid_corpus, *(args.test_corpus or [])]
     check_paths(args.model, args.trace, [args.lstm, *corpora])

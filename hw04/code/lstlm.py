@@ -70,13 +70,15 @@ from backstage.measures import (
     show_evaluation,
 )
 from backstage.minibatches import evaluating, evaluation_segments
+from backstage.names import names_beside
 from backstage.packed_rnn import pad_packed_sequence  # torch's, but with a fast gradient
 from backstage.processes import leave
 from backstage.program import run_program
 from backstage.reading import next_logits
-from backstage.repl import choose_seed, draw_seed, read_prompts, show_next, understand
+from backstage.repl import choose_seed, draw_seed, read_prompts
 from backstage.run import Run
 from backstage.sampling import Sampling, restricted
+from backstage.shown_words import Choice, show_next, understand
 from backstage.state import State, forward_direction
 from backstage.vocabulary import choose_glove, given_config, given_flags, tell_vocabulary
 from backstage.words import detokenize, tokenize_text
@@ -443,7 +445,9 @@ def new_model(args: Namespace, model_class=LSTMLM) -> Untrained:
         print(SEES_AHEAD)
     config = replace(config, EDim=EDim)
     model = config.build(model_class, embeddings, precision).to(device)
-    return Untrained(model, config, token2idx, describe_training(args, precision, bpe), bpe)
+    facts = describe_training(args, precision, bpe)
+    names = names_beside(args.train_corpus, token2idx, config.cased, bpe)
+    return Untrained(model, config, token2idx, facts, bpe, names)
 
 
 def train(
@@ -622,7 +626,7 @@ class LanguageModel:
 
     def readable(self, words: list[str]) -> str:
         """Tokens as a person writes them."""
-        return detokenize(self.loaded.join(words), self.loaded.config.cased)
+        return detokenize(self.loaded.join(words), self.loaded.config.cased, self.loaded.names)
 
     def most_probable(self, logits: Tensor, probs: Tensor, k: int) -> list[tuple[str, float]]:
         """The `k` tokens with the largest logits (V,), with their `probs` (V,) if above 0.
@@ -661,7 +665,8 @@ def use(args: Namespace) -> None:
     language_model = load_generator(args)
     model = language_model.model
     for text in read_prompts(args, "words> "):
-        ids = language_model.ids(understand(text, language_model.loaded, args.json))
+        words = understand(text, language_model.loaded, args.json)
+        ids = language_model.ids(words)
         state = State()
         logits = next_token_logits(model, ids, args.sampling, state)  # (V,)
         # Probabilities (V,); <unk> and <bos> have the logit -inf already.
@@ -674,7 +679,8 @@ def use(args: Namespace) -> None:
             model, ids, **asdict(args.sampling), generator=generator, state=state
         )
         best = language_model.most_probable(logits, probs, 10)
-        show_next(args, language_model.loaded, text, best, picked, seed)
+        choice = Choice(picked, float(probs[picked]), seed)
+        show_next(args, language_model.loaded, text, words, best, choice)
 
 
 def prompt(args: Namespace) -> None:

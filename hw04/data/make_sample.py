@@ -1,8 +1,9 @@
 """Write the embedded corpus: small stories told by a grammar, so that nothing needs a download.
 
-    python make_sample.py             # write sample/{train,valid,test}.tokens next to this file
+    python make_sample.py             # write sample/{train,valid,test}.tokens next to this file,
+                                      # and train.tokens.names, the words that have a capital
     python make_sample.py --check     # write nothing; exit 1 if those files would change
-    python make_sample.py -o DIR      # write the three files to another folder
+    python make_sample.py -o DIR      # write the four files to another folder
 
 A story is a plot and a character. A plot is four choices: a family ("somebody loses a thing"), a
 problem, an attempt and a turn; within a family all of these fit together, and the family lends the
@@ -37,6 +38,7 @@ from typing import NamedTuple
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "code"))
 from backstage.files import atomic_write  # noqa: E402 - found by the line above
+from backstage.names import Spellings, as_lines, names_file  # noqa: E402
 from backstage.parser import Parser, whole  # noqa: E402
 from backstage.shell import guarded  # noqa: E402
 
@@ -234,8 +236,8 @@ WORDS = {
         cardigan, kimono, robe, bathrobe, overcoat""",
     "weather": """sunny, rainy, windy, cold, warm, foggy, snowy, bright, gray, breezy, frosty,
         stormy, misty, hot, cloudy, drizzly, golden, chilly, mild""",
-    "season": "spring, summer, autumn, winter, april, june, october, december, may, september",
-    "weekday": "monday, tuesday, wednesday, thursday, friday, saturday, sunday",
+    "season": "spring, summer, autumn, winter, April, June, October, December, May, September",
+    "weekday": "Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday",
     "number": "two, three, four, five, six, seven, nine, ten, eleven, twelve, twenty, forty, fifty",
     "ordinal": "third, fourth, fifth, sixth, seventh, ninth, tenth, twelfth, twentieth, hundredth",
     "still": """a stone, a statue, a mouse, a candle, a post, a heron, a picture, a sleeping cat,
@@ -278,7 +280,7 @@ WORDS = {
         dentists, tourists, tailors""",
     "board_game": "checkers, cards, dominoes, chess, marbles, backgammon, tiddlywinks, tic-tac-toe",
     "bird_trick": """juggle, read, play chess, bake {treats}, ride a bicycle, count to a hundred,
-        tell jokes, knit, speak french, tap-dance""",
+        tell jokes, knit, speak French, tap-dance""",
 }
 
 # --------------------------------------------------------------------------------------------------
@@ -829,7 +831,7 @@ when: day
 - ball: was playing with a {hue} ball in the house , although {his} {elder} had said , " not inside
   ! " the ball bounced off the wall , hit the [cupboard|curtain|table|shelf] and knocked over {his}
   {elder} 's {color=hue} {vase=vase} . {crash} ! there it lay in {number} pieces .
-- sweets: wanted the {treats} on the top shelf . they were for [sunday|the guests|later|the {job}] ,
+- sweets: wanted the {treats} on the top shelf . they were for [Sunday|the guests|later|the {job}] ,
   but {he} climbed on a chair all the same . {his} elbow touched the {color=hue} {vase=vase} that
   {his} {elder} loved so much . {crash} ! it fell down and broke .
 - dance: was alone at home and danced from room to room like a {dancer} . {he} turned and turned ,
@@ -1556,7 +1558,7 @@ when: night
 
 INNERMOST = re.compile(r"\[([^\[\]]*)\]")
 SLOT = re.compile(r"\{([^{}]*)\}")
-A_BEFORE_VOWEL = re.compile(r"\ba(?= (?:hour|honest|(?!one\b|one-|use|uni|ukulele)[aeiou]))")
+A_BEFORE_VOWEL = re.compile(r"\ba(?= (?i:hour|honest|(?!one\b|one-|use|uni|ukulele)[aeiou]))")
 # Introduced once, then called by the second name.
 FIRST_MENTION = {"pal": "friend", "a_guide": "guide"}
 
@@ -1591,6 +1593,7 @@ class Story(NamedTuple):
     plot: Plot
     character: Character
     text: str
+    raw: str  # the text with the capitals of names, though not of sentences
 
 
 class Family(NamedTuple):
@@ -1689,16 +1692,18 @@ class Teller:
         if not hero.name:
             words |= {"name": f"the {hero.kind}", "dear": f"little {hero.kind}"}
             return words | {"called": "", "by_name": ""}
-        by_name = f"the {hero.kind} 's name was {hero.name} ."
+        name = hero.name.title()
+        by_name = f"the {hero.kind} 's name was {name} ."
         called = "[named|named|called] {name}"
-        return words | {"name": hero.name, "dear": hero.name, "called": called, "by_name": by_name}
+        return words | {"name": name, "dear": name, "called": called, "by_name": by_name}
 
     def friend(self, hero: Character, friend: Character) -> dict[str, str]:
         """Return what the story calls the friend, who is "she" to a "he": the two never mix."""
-        introduced = f"{PRONOUNS[hero.pronoun][2]} friend {friend.name}"
+        name = friend.name.title()
+        introduced = f"{PRONOUNS[hero.pronoun][2]} friend {name}"
         if friend.group != "child":
             introduced += f" the {friend.kind}"
-        words = {"friend": friend.name, "kind2": friend.kind, "pal": introduced}
+        words = {"friend": name, "kind2": friend.kind, "pal": introduced}
         return words | pronouns(friend.pronoun, "2")
 
     def grown_ups(self) -> dict[str, str]:
@@ -1770,8 +1775,9 @@ def outline(plot: Plot, teller: Teller) -> Iterator[str]:
 def tell(rng: random.Random, plot: Plot, hero: Character) -> Story:
     """Tell the plot of the hero."""
     teller = Teller(rng, hero, family(plot.family).when)
-    text = " ".join(teller.fill(piece) for piece in outline(plot, teller))
-    return Story(plot, hero, A_BEFORE_VOWEL.sub("an", " ".join(text.split())))
+    raw = " ".join(teller.fill(piece) for piece in outline(plot, teller))
+    raw = A_BEFORE_VOWEL.sub("an", " ".join(raw.split()))
+    return Story(plot, hero, raw.lower(), raw)
 
 
 def corpus(seed: int = SEED) -> dict[str, list[Story]]:
@@ -1802,6 +1808,16 @@ def as_bytes(stories: list[Story]) -> bytes:
     return "".join(f"{story.text}\n" for story in stories).encode("ascii")
 
 
+def contents(seed: int) -> dict[str, bytes]:
+    """Return the files by their names: the stories, and the names in those to train on."""
+    told = corpus(seed)
+    files = {f"{split}.tokens": as_bytes(stories) for split, stories in told.items()}
+    spellings = Spellings()
+    for story in told["train"]:
+        spellings.add(story.raw)
+    return files | {names_file(Path("train.tokens")).name: as_lines(spellings.names())}
+
+
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser("make_sample.py", __doc__)
     add = parser.add_argument
@@ -1815,17 +1831,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def make(args: argparse.Namespace) -> int:
-    """Write or check the three files; returns the exit status."""
+    """Write or check the four files; returns the exit status."""
     same = True
-    for split, stories in corpus(args.seed).items():
-        path = args.o / f"{split}.tokens"
-        content = as_bytes(stories)
+    for name, content in contents(args.seed).items():
+        path = args.o / name
         if args.check:
             same = same and path.is_file() and path.read_bytes() == content
         else:
             args.o.mkdir(parents=True, exist_ok=True)
             atomic_write(path, lambda file, content=content: file.write(content))
-            print(f"{path}: {len(stories)} stories, {len(content)} bytes")
+            print(f"{path}: {len(content.splitlines())} lines, {len(content)} bytes")
     return 0 if same else 1
 
 

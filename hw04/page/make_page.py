@@ -135,6 +135,7 @@ def payload(loaded: Loaded, card: dict) -> bytes:
     config = loaded.config
     head = {
         "words": loaded.words, "merges": merges(loaded), "cased": config.cased, "tables": tables(),
+        "names": {**loaded.names},
         "cell": config.cell, "attention": config.a, "positions": config.positions,
         "layers": len(loaded.model.layer_weights()), "tensors": tensors, "card": card,
     }
@@ -290,7 +291,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.weights:
         args.weights.parent.mkdir(parents=True, exist_ok=True)
         save_model(
-            args.weights, model, loaded.config, loaded.words, loaded.facts, loaded.bpe
+            args.weights, model, loaded.config, loaded.words, loaded.facts, loaded.bpe,
+            [*loaded.names.values()],
         )
         print(f"{args.weights}: the page's model")
     card = describe(loaded, args.model, cost)

@@ -46,7 +46,7 @@ export class Model {
     const head = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
     Object.assign(this, {
       words: head.words, card: head.card, cell: head.cell, attention: head.attention,
-      positions: head.positions, tokenizer: new Tokenizer(head.tables, head.cased),
+      positions: head.positions, tokenizer: new Tokenizer(head.tables, head.cased, head.names),
     });
     this.ids = new Map(this.words.map((word, id) => [word, id]));
     this.pieces = head.merges ? new WordPieces(head.merges) : null;

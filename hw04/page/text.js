@@ -11,8 +11,9 @@ const SPACE = "\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\
   + "\\u205f\\u3000";
 
 export class Tokenizer {
-  constructor(tables, cased) {
-    Object.assign(this, { tables, cased });
+  /** `names` are the words that are written with a capital anywhere, and how. */
+  constructor(tables, cased, names = {}) {
+    Object.assign(this, { tables, cased, names });
     const W = tables.wordCharacters;
     const clitics = tables.clitics.map(anyCase).join("|");
     this.clitic = new RegExp(
@@ -87,7 +88,7 @@ export class Detokenizer {
   }
 
   next(token) {
-    const { tables, cased } = this.tokenizer;
+    const { tables, cased, names } = this.tokenizer;
     const run = this.parts.join("");
     const isQuote = tables.quotes.includes(token);
     // Quotes open and close in turn, but an apostrophe after an s is a possessive: birds' songs.
@@ -98,7 +99,8 @@ export class Detokenizer {
     if (opens && !/\p{L}|\p{N}/u.test(last)) this.begins = true;
     const goesOn = tables.goOn.includes(token) && /[!?]"$/.test(run);
     const wanted = token === "i" || (this.begins && !goesOn);
-    const text = wanted && !cased ? this.tokenizer.capitalised(token) : token;
+    const name = Object.hasOwn(names, token) ? names[token] : token;
+    const text = wanted && !cased ? this.tokenizer.capitalised(name) : name;
     const gluesLeft = tables.gluedLeft.includes(token.toLowerCase());
     let glue = this.glueNext || gluesLeft || (isQuote && !opens);
     glue = glue && this.tokenizer.partsAgain(run, text);

@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +28,7 @@ class Untrained(NamedTuple):
     token2idx: dict[str, int]
     facts: dict  # how it is trained
     bpe: WordPieces | None
+    names: Sequence[str] = ()  # words that are written with a capital
 
 
 class Bookkeeping:
@@ -47,7 +48,7 @@ class Bookkeeping:
         self, args: Namespace, new: Untrained, valid: list[list[int]], compute_loss: Callable
     ):
         self.args = args
-        self.bare_model, self.config, token2idx, self.facts, self.bpe = new
+        self.bare_model, self.config, token2idx, self.facts, self.bpe, self.names = new
         self.words = list(token2idx)
         self.valid = valid
         self.compute_loss = compute_loss
@@ -126,7 +127,9 @@ class Bookkeeping:
         with self.surviving(self.args.model):
             if self.first:
                 model = self.args.model
-                save_model(model, self.bare_model, self.config, self.words, facts, self.bpe)
+                save_model(
+                    model, self.bare_model, self.config, self.words, facts, self.bpe, self.names
+                )
                 self.model_digest = digest_if_there(model)
             saved = True
         self.best_epoch = self.epoch  # saved or not, it is no time to stop

@@ -1,6 +1,6 @@
 """Checkpoints: a model with all that is needed to use it, and how it was trained, in one file."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +15,9 @@ from backstage.dropped_rnn import CELLS
 from backstage.errors import UserError
 from backstage.files import atomic_write, side_file
 from backstage.flags import MOST_LAYERS
+from backstage.names import by_word, check_names
 from backstage.sealed import VERSION, read_sealed, seal, unseal
-from backstage.words import printable
+from backstage.words import NOBODY, printable
 
 HALVES = (torch.float16, torch.bfloat16)  # in which weights may be stored too
 
@@ -56,6 +57,7 @@ class Loaded(NamedTuple):
     token2idx: dict[str, int]
     facts: dict  # how it was trained
     bpe: WordPieces | None
+    names: Mapping[str, str] = NOBODY  # words that are written with a capital, and how
 
     def shown(self, token: str) -> str:
         """How a token is shown to a person; a word piece with a bar for the space before it."""
@@ -71,12 +73,14 @@ class Loaded(NamedTuple):
 
 
 def save_model(
-    path: Path, model: nn.Module, config, words: list[str], facts: dict, bpe: WordPieces | None
+    path: Path, model: nn.Module, config, words: list[str], facts: dict, bpe: WordPieces | None,
+    names: Sequence[str] = (),
 ) -> None:
     """Write a checkpoint, a safetensors file: tensors, and numbers and strings as JSON."""
     content = {
         "format": model.KIND, "version": VERSION, "config": asdict(config), "words": words,
-        "facts": facts, "pieces": bpe.text if bpe else "", "weights": model.state_dict(),
+        "facts": facts, "pieces": bpe.text if bpe else "", "names": [*names],
+        "weights": model.state_dict(),
     }
     atomic_write(path, lambda file: file.write(seal(content)))
 
@@ -107,7 +111,8 @@ def load_checkpoint(
     words = content["words"]
     token2idx = {word: i for i, word in enumerate(words)}
     bpe = WordPieces(content["pieces"]) if config.tokenizer == "bpe" else None
-    return Loaded(model.eval(), config, words, token2idx, content["facts"], bpe)
+    names = by_word(content.get("names", []))  # which older files do not have
+    return Loaded(model.eval(), config, words, token2idx, content["facts"], bpe, names)
 
 
 def instead_of(model: Path) -> str:
@@ -148,6 +153,7 @@ def check_checkpoint(content: dict, model_class) -> None:
     config = Config(**content["config"])
     bpe = WordPieces(content["pieces"]) if config.tokenizer == "bpe" else None
     check_words(content["words"], bpe)
+    check_names(content.get("names", []), content["words"], bpe)
     check_weights(content["weights"], config, len(content["words"]), model_class)
 
 

@@ -1,9 +1,6 @@
 """Continuations of a prompt: when they end, and how they are shown as they grow."""
 
 import itertools
-import math
-import shutil
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +12,7 @@ from backstage.checkpoint import Loaded
 from backstage.corpora import EOS
 from backstage.files import to_json
 from backstage.flags import ROUNDS
+from backstage.shown_words import unknown_words
 from backstage.words import detokenized, printable
 
 LONGEST_LOOP = 50  # tokens
@@ -89,6 +87,7 @@ def show_continuations(
     if len(stories) > 1:
         for _ in tqdm(growth, desc="writing", unit=" tokens", leave=False, disable=None):
             pass
+    unknown = unknown_words(words, loaded)
     for story in stories:
         if not args.json and not args.sampling.is_greedy():
             print(f"-- seed {story.seed}")
@@ -96,8 +95,8 @@ def show_continuations(
         tokens = [loaded.words[i] for i in story.ids[story.begin :]]
         if args.json:
             record = {
-                "mode": "prompt", "text": text, "tokens": tokens, "probs": story.chances,
-                "seed": story.seed, "ended": story.ended,
+                "mode": "prompt", "text": text, "unknown": unknown, "tokens": tokens,
+                "probs": story.chances, "seed": story.seed, "ended": story.ended,
             }
             print(to_json(record), file=args.out, flush=True)
         else:
@@ -109,13 +108,11 @@ def show_story(
 ) -> str:
     """Print a story, which goes on with `growth` until it has ended; returns its text."""
     parts = []
-    column = 0
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
     tokens = loaded.join(told(loaded, words, story, growth))
-    for part in detokenized(tokens, loaded.config.cased):
+    for part in detokenized(tokens, loaded.config.cased, loaded.names):
         parts.append(part)
         if not args.json:
-            column = print_folded(printable(part), column, width)
+            print(printable(part), end="", flush=True)
     return "".join(parts)
 
 
@@ -131,16 +128,3 @@ def told(
             next(growth)
         if story.ids[i] != EOS:
             yield loaded.words[story.ids[i]]
-
-
-def print_folded(text: str, column: int, width: float) -> int:
-    """Print a part of a text, on a new line rather than let the terminal break a word.
-
-    Returns the column after it.
-    """
-    if text.startswith(" ") and column + len(text) >= width:  # a mark may follow the last word
-        print()
-        text = text.lstrip()
-        column = 0
-    print(text, end="", flush=True)
-    return column + len(text)

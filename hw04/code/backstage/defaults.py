@@ -25,10 +25,10 @@ CORPORA = {
 }
 
 
-def fill_corpora(args: Namespace, trained_on_sample: bool = False) -> str:
+def fill_corpora(args: Namespace) -> str:
     """Fill in the default corpora; returns a line that says if the embedded sample stands in."""
     named = args.train_corpus or args.valid_corpus
-    sample = not named and (trained_on_sample or not (DATA / CORPORA["tiny"][0]).exists())
+    sample = not named and not (DATA / CORPORA["tiny"][0]).exists()
     train_path, valid_path = (DATA / name for name in CORPORA["sample" if sample else "tiny"])
     if sample and not train_path.exists():
         why = "no corpus there; name yours with -train_corpus and -valid_corpus"
@@ -39,8 +39,11 @@ def fill_corpora(args: Namespace, trained_on_sample: bool = False) -> str:
         if named and path in (train_path, valid_path) and not path.exists():
             why = f"no such file; give -train_corpus and -valid_corpus, not only {named}"
             raise UserError(f"{path}: {why}")
-    if not sample:
-        return ""
+    return sample_note() if sample else ""
+
+
+def sample_note() -> str:
+    """The line that says that these are no real stories."""
     note = f"note: on the embedded sample of made-up stories, not on {DATA / CORPORA['tiny'][0]}"
     return f"{note}; python {DATA / 'get_data.py'} tiny gets real ones"
 

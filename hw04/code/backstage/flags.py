@@ -1,10 +1,8 @@
 """The flags of the command line; the help of each says its default."""
 
 import argparse
-import difflib
 import math
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +13,11 @@ from backstage.corpora import CorpusPath
 from backstage.defaults import CODE, CORPORA, DATA, DEFAULT_GLOVE, DEFAULT_MODEL
 from backstage.errors import UserError
 from backstage.files import check_paths
+from backstage.idle import idle_notes
 from backstage.one_step import ONE_STEP_CELLS
 from backstage.optimizer import WARM_UP
 from backstage.own_text import check_text_file, own_corpora
-from backstage.parser import Parser, positive, whole
+from backstage.parser import Parser, looks_like_flag, positive, whole
 from backstage.sampling import Sampling
 
 ROUNDS = 20  # of -continue
@@ -166,20 +165,19 @@ def add_sampling_flags(add: Callable) -> None:
         "(default 1)")
     add("-continue", dest="continue_", action="store_true", help="feed text and continuation back "
         f"until <eos>, a loop, or {ROUNDS} rounds (default one round)")
-    add("-text", help="the words to start from (default typed, or read line by line from a pipe)")
+    add("-text", help="the words to start from, which may also stand without this flag (default "
+        "typed, or read line by line from a pipe)")
 
 
 def parse_flags(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
     """The command line of lstlm.py, checked as far as it can be without looking at files."""
-    args, unknown = parser.parse_known_args(argv)
+    args, rest = parser.parse_known_args(argv)
+    notes = idle_notes(parser, args)  # before a preset gives flags that nobody has given
     if args.preset:  # in front, as the last of two flags counts
         given = sys.argv[1:] if argv is None else argv
-        args, unknown = parser.parse_known_args([*PRESETS[args.preset].split(), *given])
-    if unknown:
-        flags = re.findall(r"-\w+", parser.format_usage())
-        near = difflib.get_close_matches(unknown[0].replace("--", "-"), flags, 1)
-        hint = f"did you mean {near[0]}?" if near else "is it a text that needs quotes?"
-        parser.error(f"{' '.join(unknown)}: no such flag; {hint}")
+        args, rest = parser.parse_known_args([*PRESETS[args.preset].split(), *given])
+    args.notes = notes
+    take_words(parser, args, rest)
     if not args.run:
         parser.error("say what to do: -train, -use, -prompt or -evaluate")
     check_training_flags(args)
@@ -196,6 +194,24 @@ def parse_flags(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
         args.greedy, args.fpenalty, args.temperature, args.top_k, args.top_p, args.min_p
     )
     return args
+
+
+def take_words(parser: Parser, args: argparse.Namespace, rest: list[str]) -> None:
+    """Let words that no flag takes be the text to start from. Raises UserError if they cannot be.
+    """
+    end = rest.index("--") if "--" in rest else len(rest)
+    mode = args.run.__name__ if args.run else ""
+    if any(map(looks_like_flag, rest[:end])):
+        parser.refuse(rest)
+    words = " ".join(rest[:end] + rest[end + 1 :])
+    if mode in ("train", "evaluate") and (rest or args.text is not None):
+        file = "-text_file" if mode == "train" else "-test_corpus"
+        why = f"-{mode} starts from no text; a file comes after {file}"
+        parser.error(f"{words if rest else f'-text {args.text}'}: {why}")
+    if rest and args.text is not None:
+        parser.error(f"-text {args.text} and {words}: two texts; give one, in quotes")
+    if rest:
+        args.text = words
 
 
 def check_training_flags(args: argparse.Namespace) -> None:

@@ -18,10 +18,9 @@ from backstage.corpora import (
     read_text,
     stories_of_training,
 )
-from backstage.defaults import fill_corpora
 from backstage.errors import UserError
 from backstage.files import atomic_write, digest, to_json
-from backstage.own_text import find_own_corpora
+from backstage.trained_on import find_corpora
 from backstage.words import printable
 
 SEES_AHEAD = (
@@ -61,10 +60,7 @@ def read_corpus(loaded: Loaded, path: Path, how: str) -> Corpus:
 def corpora_to_evaluate(args: Namespace, loaded: Loaded) -> Iterator[Corpus]:
     """The corpora of `-test_corpus`, by default valid and train, after what there is to say."""
     if not args.test_corpus:
-        find_own_corpora(args, loaded.facts)
-        sample_note = fill_corpora(args, loaded.facts["sample"])
-        if sample_note:
-            print(sample_note)
+        find_corpora(args, loaded.facts)
     if loaded.model.bidirectional:
         print(SEES_AHEAD)
     paths = args.test_corpus or [args.valid_corpus, args.train_corpus]

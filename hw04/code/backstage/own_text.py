@@ -8,6 +8,7 @@ from pathlib import Path
 from backstage.corpora import read_text, split_stories
 from backstage.errors import UserError
 from backstage.files import atomic_write, refuse_unfinished, side_file
+from backstage.names import Spellings, write_names
 from backstage.processes import rank_and_world_size, sum_over_processes
 from backstage.raw_text import BLANK_LINES, END_OF_STORY, mojibake_note, without_frames
 from backstage.words import SENTENCE_ENDS, tokenize_text
@@ -57,19 +58,9 @@ def use_own_text(args: Namespace) -> None:
         args.stories = "line"
 
 
-def find_own_corpora(args: Namespace, facts: dict) -> None:
-    """Let the corpora be the token files beside a model that was trained on them."""
-    train_path, valid_path = own_corpora(args.model)
-    named = args.train_corpus or args.valid_corpus
-    trained = Path(facts["train_corpus"]).name == train_path.name
-    if trained and not named and train_path.exists() and valid_path.exists():
-        args.train_corpus = train_path
-        args.valid_corpus = valid_path
-
-
 def write_own_corpora(args: Namespace, train_path: Path, valid_path: Path) -> None:
     """Read the text, write both token files, and say what was done."""
-    stories, kind = own_stories(args)
+    stories, kind, names = own_stories(args)
     valid = stories[TENTH - 1 :: TENTH] or stories[-1:]
     train = [story for number, story in enumerate(stories, 1) if number % TENTH]
     train = train[: len(stories) - len(valid)]  # without the last of fewer than ten
@@ -80,13 +71,14 @@ def write_own_corpora(args: Namespace, train_path: Path, valid_path: Path) -> No
         content = "".join(" ".join(story) + "\n" for story in part).encode()
         atomic_write(path, lambda file, content=content: file.write(content))
         said.append(f"{len(part):,} ({sum(map(len, part)):,} tokens in {path})")
+    write_names(train_path, names)
     which = "each tenth" if len(stories) >= TENTH else "the last"
     print(f"{args.text_file}: {len(stories):,} {kind}, {which} to validate on:")
     print(f"  to train on {said[0]}, to validate on {said[1]}")
 
 
-def own_stories(args: Namespace) -> tuple[list[list[str]], str]:
-    """The stories of `-text_file`, each a list of tokens, and what they are."""
+def own_stories(args: Namespace) -> tuple[list[list[str]], str, list[str]]:
+    """The stories of `-text_file`, each a list of tokens, what they are, and the names in them."""
     path = args.text_file
     text = read_text(path)
     books = without_frames(text)
@@ -99,11 +91,14 @@ def own_stories(args: Namespace) -> tuple[list[list[str]], str]:
         parts, kind = story_texts("\n\n".join(books), args.stories)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
+    spellings = Spellings()
+    for part in parts if not args.cased else ():
+        spellings.add(part)
     stories = [tokenize_text(part, bool(args.cased)) for part in parts]
     stories = [story for story in stories if story]
     if len(stories) < FEW_STORIES and stretches(stories) != stories:
-        return stretches(stories), "stretches of sentences"
-    return stories, kind
+        stories, kind = stretches(stories), "stretches of sentences"
+    return stories, kind, spellings.names()
 
 
 def unspaced_note(text: str, args: Namespace) -> str:

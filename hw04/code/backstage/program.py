@@ -35,6 +35,8 @@ def run_program(
             args.out = sys.stdout
             if args.json and first:  # only its records go there, what is for people goes to
                 stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # standard error
+            for note in args.notes if first else ():
+                print(note)
             args.run(args)
 
     smaller = "make -H, -N, -EDim, -B or -bptt smaller"

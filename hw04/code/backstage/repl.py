@@ -1,35 +1,38 @@
-"""The interactive modes: what a person types, its commands, and the words shown back."""
+"""The interactive modes: what a person types, and its commands."""
 
-import contextlib
-import difflib
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
+from types import ModuleType
 
-from backstage.bpe import to_word_pieces
-from backstage.checkpoint import Loaded
-from backstage.corpora import SPECIAL
 from backstage.errors import UserError
-from backstage.files import to_json
+from backstage.idle import DRAWING
+from backstage.parser import nearest
 from backstage.raw_text import typed
 from backstage.sampling import Sampling
-from backstage.words import printable, tokenize_text
+from backstage.words import printable
 
 HELP = """\
-Type the beginning of a story; an empty line is the very beginning. Or a command:
-  :greedy [on|off]   take the most probable token     :fp X       frequency penalty, -2 to 2
-  :temp X            temperature, 0 is greedy         :top K      only the K most probable
-  :top_p X           only the most probable share X   :min_p X    X of the best one's chance or more
-  :show              the settings                     :help       this
-  :quit or Ctrl-D    leave"""
+Type the beginning of a story; an empty line is the very beginning. Or one of:
+  :greedy [on|off]   take the most probable token
+  :fp X              frequency penalty, -2 to 2
+  :temp X            temperature, 0 is greedy
+  :top K             only the K most probable
+  :top_p X           only the most probable share X
+  :min_p X           X of the best one's chance or more
+  :show              the settings
+  :help              this
+  :quit or Ctrl-D    leave
+The names of the flags do, too: :fpenalty, :temperature, :top_k."""
 NOT_UTF8 = "is not UTF-8; convert it"
-LONGEST_SHOWN = 60  # characters of a word
 COMMANDS = {
     ":greedy": "greedy", ":fp": "fpenalty", ":temp": "temperature", ":top": "top_k",
     ":top_p": "top_p", ":min_p": "min_p",
 }
+SETTINGS = {**COMMANDS, **{f":{field.name}": field.name for field in fields(Sampling)}}
+LEAVE = (":quit", ":q", ":exit")
 
 
 def read_prompts(args: Namespace, label: str) -> Iterator[str]:
@@ -41,34 +44,53 @@ def read_prompts(args: Namespace, label: str) -> Iterator[str]:
     if args.text is not None:
         yield as_typed(args.text, "-text")
         return
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 - importing it gives input() its history and line editing
     terminal = sys.stdin.isatty()
     if terminal and not args.json:
         print(HELP)
     for line in read_lines(label, terminal):
-        if line.strip() in (":quit", ":q"):
+        if line.strip() in LEAVE:
             return
         if not args.json:
             show = args.trace if terminal else print
             show(f"{label}{printable(line)}")
-        if line.startswith(":"):
+        if line.lstrip().startswith(":"):
             args.sampling = command(line, args.sampling)
         else:
             yield line
 
 
 def read_lines(label: str, terminal: bool) -> Iterator[str]:
-    """The lines of standard input, whatever ends them."""
+    """The lines of standard input, whatever ends them; on a terminal each is one text."""
+    editor = line_editor() if terminal else None
     try:
         while True:
-            text = as_typed(input(label if terminal else ""), "standard input")
-            yield from text.split("\n")
+            try:
+                text = as_typed(input(label if terminal else ""), "standard input")
+            except KeyboardInterrupt:  # clears a half-typed line, as in a shell
+                if not (editor and editor.get_line_buffer()):
+                    raise
+                print()
+                continue
+            yield from [" ".join(text.split("\n"))] if terminal else text.split("\n")
     except EOFError:
         if terminal:
             print()
     except UnicodeDecodeError:
         raise UserError(f"standard input {NOT_UTF8}, or set PYTHONIOENCODING") from None
+
+
+def line_editor() -> ModuleType | None:
+    """What gives input() its history and line editing, if this Python has it.
+
+    What is pasted stays one text, with its line ends, until Enter is pressed.
+    """
+    try:
+        import readline
+    except ImportError:
+        return None
+    if os.environ.get("TERM", "dumb") != "dumb" and "libedit" not in readline.__doc__:
+        readline.parse_and_bind("set enable-bracketed-paste on")
+    return readline
 
 
 def as_typed(text: str, source: str) -> str:
@@ -82,7 +104,7 @@ def as_typed(text: str, source: str) -> str:
 def command(text: str, sampling: Sampling) -> Sampling:
     """Carry out a `:command`; returns the settings after it."""
     name, *values = text.split()
-    setting = COMMANDS.get(name)
+    setting = SETTINGS.get(name)
     try:
         if setting == "greedy" and values in ([], ["on"], ["off"]):
             sampling = replace(sampling, greedy=values != ["off"])
@@ -93,7 +115,11 @@ def command(text: str, sampling: Sampling) -> Sampling:
             print(HELP)
             return sampling
         elif name != ":show":
-            print(f"{printable(text)}: not understood; :help lists the commands")
+            near = nearest(name, [*SETTINGS, *LEAVE, ":show", ":help"])
+            hint = f"did you mean {near}?" if near not in ("", name) else "no such command"
+            if setting:
+                hint = "give it one value" if setting != "greedy" else "give it on, off or nothing"
+            print(f"{printable(text)}: not understood, {hint}; :help lists the commands")
             return sampling
     except ValueError:
         number = "a whole number" if setting == "top_k" else "a number"
@@ -101,34 +127,9 @@ def command(text: str, sampling: Sampling) -> Sampling:
     except UserError as error:
         print(error)
     print("  ".join(f"{name} {getattr(sampling, setting)}" for name, setting in COMMANDS.items()))
+    if setting in DRAWING and sampling.is_greedy():
+        print("note: the most probable token is taken all the same, until :greedy off")
     return sampling
-
-
-def understand(text: str, loaded: Loaded, quiet: bool) -> list[str]:
-    """The tokens of a typed text, shown back unless `quiet`, unknown ones with the nearest word."""
-    words = to_word_pieces([tokenize_text(text, loaded.config.cased)], loaded.bpe)[0]
-    if quiet:
-        return words
-    shown = []
-    for word in words[-60:]:
-        known = word in loaded.token2idx
-        short = abridged(word)
-        shown.append(loaded.shown(short) if known else describe_unknown(short, loaded.words))
-    more = "... " if len(words) > 60 else ""
-    print(f"tokens: {more}{' '.join(shown)}" if words else "no words: starting from <bos>")
-    return words
-
-
-def abridged(word: str) -> str:
-    """The beginning of a word that is too long to be shown, else the word."""
-    return word if len(word) <= LONGEST_SHOWN else f"{word[:LONGEST_SHOWN]}..."
-
-
-def describe_unknown(word: str, vocabulary: list[str]) -> str:
-    """How a word that is not in the vocabulary is shown: `[dgo is unknown, like dog]`."""
-    near = difflib.get_close_matches(word, vocabulary[len(SPECIAL) :], 1, 0.5)
-    like = "".join(f", like {printable(abridged(other))}" for other in near)
-    return f"[{printable(word)} is unknown{like}]"
 
 
 def choose_seed(args: Namespace) -> int:
@@ -139,21 +140,3 @@ def choose_seed(args: Namespace) -> int:
 def draw_seed() -> int:
     """A number that nobody knows before."""
     return int.from_bytes(os.urandom(3), "big")
-
-
-def show_next(
-    args: Namespace, loaded: Loaded, text: str, best: list[tuple[str, float]], picked: int,
-    seed: int,
-) -> None:
-    """Print the most probable tokens after a text, and the one that was picked with `seed`."""
-    if args.json:
-        tokens, probs = zip(*best, strict=True)
-        record = {"mode": "use", "text": text, "tokens": tokens, "probs": probs}
-        print(to_json(record), file=args.out, flush=True)
-        return
-    how = ""
-    if not args.sampling.is_greedy():
-        how = f"   (drawn with -seed {seed}; :greedy takes the most probable)"
-    print(f"next:   {loaded.shown(loaded.words[picked])}{how}")
-    for word, p in best:
-        print(f"  {loaded.shown(word):>14} {p:6.1%} {'█' * round(40 * p)}".rstrip())

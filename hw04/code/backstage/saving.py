@@ -1,6 +1,7 @@
 """The files of a training: what is there before it, its state, its end."""
 
 import math
+import shlex
 import shutil
 import signal
 import time
@@ -15,9 +16,10 @@ from backstage.files import atomic_write, digest_if_there, refuse_unfinished, si
 from backstage.measures import safe_exp
 from backstage.processes import rank_and_world_size, sum_over_processes
 from backstage.run_state import state_of
-from backstage.sealed import seal
+from backstage.sealed import seal, unseal
 from backstage.signals import StopSignal
 from backstage.state import State
+from backstage.trained_on import describe_model
 
 SAVE_STEPS = 500  # a run that is killed loses no more work than that,
 SAVE_SECONDS = 300  # nor than that
@@ -146,14 +148,29 @@ class Saving(Bookkeeping):
 def keep_earlier(model: Path) -> None:
     """Keep the model that is there as X.prev.pt, unless it is worth less than what is kept there.
 
-    That is so if its run was killed and the kept one is of a run that has ended.
+    That is so if its run was killed and the kept one is of a run that has ended. What is replaced,
+    and how to have it back, is said.
     """
     kept = side_file(model, ".prev.pt")
     if kept.exists() and is_finished(kept) and not is_finished(model):
         print(f"the model that is in {model} is of a run that was killed; {kept} stays as it is")
         return
+    earlier = f", in place of the one there, {what_is_in(kept)}" if kept.exists() else ""
+    print(
+        f"note: this training will replace {model}, {what_is_in(model)}, with its first save; "
+        f"-model PATH makes another one instead"
+    )
     atomic_write(kept, lambda file: file.write(model.read_bytes()))
-    print(f"the model that is in {model} is kept in {kept}")
+    back = shlex.join(["mv", str(kept), str(model)])
+    print(f"the model that is in {model} is kept in {kept}{earlier}; to have it back: {back}")
+
+
+def what_is_in(model: Path) -> str:
+    """A few words on a model file, damaged or not."""
+    try:
+        return describe_model(unseal(model.read_bytes())["facts"])
+    except Exception:  # damaged, or none of ours
+        return "damaged or no model of this program"
 
 
 def gathered(state: State | None, stories: int) -> State:

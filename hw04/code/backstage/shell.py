@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from backstage.errors import Stopped, UserError, lacks_memory
+from backstage.folding import on_terminal
 from backstage.launched import launched
 from backstage.words import printable
 
@@ -26,8 +27,10 @@ def guarded(
     """
     mend_streams()
     try:
-        with contextlib.redirect_stderr(Lasting(sys.stderr)):  # that nobody reads it ends nothing
-            return status_of(program, action, argv, smaller, answers)
+        with contextlib.redirect_stdout(on_terminal(sys.stdout)):
+            errors = Lasting(on_terminal(sys.stderr))  # that nobody reads it ends nothing
+            with contextlib.redirect_stderr(errors):
+                return status_of(program, action, argv, smaller, answers)
     finally:
         give_up(sys.stdout)
         give_up(sys.stderr)

@@ -3,7 +3,8 @@
 import functools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from backstage.characters import plain, word_characters
 
@@ -12,6 +13,7 @@ QUOTES = {'"', "'"}
 GLUED_LEFT = {*",.!?;:)]}%°™®²³。、।۔،؟؛", "...", *CLITICS.split("|")}
 GLUED_RIGHT = {*"([{$#¿¡"}
 SENTENCE_ENDS = {*".!?。।۔؟"}
+NOBODY = MappingProxyType({})  # no names
 GO_ON = {"he", "she", "said", "asked"}  # small after `!"`, where most other words begin a sentence
 
 
@@ -42,13 +44,15 @@ def token_patterns(is_ascii: bool) -> tuple[re.Pattern, re.Pattern]:
     return re.compile(clitic_after_word), re.compile(token, re.VERBOSE)
 
 
-def detokenized(tokens: Iterable[str], cased: bool = False) -> Iterator[str]:
+def detokenized(
+    tokens: Iterable[str], cased: bool = False, names: Mapping[str, str] = NOBODY
+) -> Iterator[str]:
     """The inverse of `tokenize_text`, one token at a time: the text to append for each token.
 
     `tokenize_text(detokenize(t)) == t` for every `t` that `tokenize_text` gives, as a token is
     written without a space only where `tokenize_text` parts it again. Control tokens such as
     `<unk>` are written as they are, and do not come back. With `cased` tokens no capital is added;
-    else those of names are lost.
+    else `names` has those words that have one anywhere, and how they are written.
     """
     parts: list[str] = []  # the last 16 texts since the last space, which is enough of a long run
     open_quotes: set[str] = set()
@@ -65,7 +69,9 @@ def detokenized(tokens: Iterable[str], cased: bool = False) -> Iterator[str]:
         begins |= opens and not run[-1:].isalnum()
         goes_on = token in GO_ON and run.endswith(('!"', '?"'))
         wanted = token == "i" or (begins and not goes_on)
-        text = capitalised(token) if wanted and not cased else token
+        text = names.get(token, token)
+        if wanted and not cased:
+            text = capitalised(text)
         glue = glue_next or token.lower() in GLUED_LEFT or (token in QUOTES and not opens)
         glue = glue and parts_again(run, text, cased)
         parts = [*parts[-15:], text] if glue else [text]
@@ -87,9 +93,11 @@ def parts_again(run: str, text: str, cased: bool) -> bool:
     return tokenize_text(run + text, cased) == apart
 
 
-def detokenize(tokens: list[str], cased: bool = False) -> str:
+def detokenize(
+    tokens: list[str], cased: bool = False, names: Mapping[str, str] = NOBODY
+) -> str:
     """Readable text: spacing, quotes, `do n't` as `don't`, a capital where a sentence begins."""
-    return "".join(detokenized(tokens, cased))
+    return "".join(detokenized(tokens, cased, names))
 
 
 def printable(text: str) -> str:

@@ -1,7 +1,7 @@
-"""backstage/continuations.py: when generation ends, and how its text is folded."""
+"""backstage/continuations.py: when generation ends."""
 
 import pytest
-from backstage.continuations import Continuation, looping, print_folded
+from backstage.continuations import Continuation, looping
 
 
 @pytest.mark.parametrize(
@@ -31,11 +31,3 @@ def test_a_story_ends_for_one_of_its_reasons():
     loop = "a loop: 2 tokens said three times over, in round 2"
     assert ended([5, 6, 5, 6, 5, 6], rounds=True) == loop
     assert ended([*range(10, 90)], rounds=True) == "20 rounds of 4 tokens"
-
-
-def test_text_is_folded_between_words(capsys):
-    column = 0
-    for part in ["Once", " upon", " a", " time", ",", " there"]:
-        column = print_folded(part, column, 10)
-    assert capsys.readouterr().out == "Once upon\na time,\nthere"
-    assert column == 5

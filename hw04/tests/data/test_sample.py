@@ -9,6 +9,7 @@ OPENINGS = (
     "there was a girl", "there once was a boy", "one day , a bird", "once upon a time , an elf",
 )
 SPLITS = ("train", "valid", "test")
+NAMES = make_sample.HERE / "sample" / "train.tokens.names"
 WORD = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 CLITIC = re.compile(r"n't|'(s|m|d|re|ve|ll)")
 INNER_APOSTROPHE = re.compile(r"[a-z0-9]+'(?!(s|m|d|re|ve|ll|t)$)[a-z0-9]+")
@@ -160,7 +161,8 @@ def test_command_line_writes_and_checks(tmp_path, monkeypatch, told):
     assert not folder.exists()
     assert make_sample.main(command) == 0
     written = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert written == {f"{split}.tokens": content(split) for split in SPLITS}
+    files = {f"{split}.tokens": content(split) for split in SPLITS}
+    assert written == files | {"train.tokens.names": NAMES.read_bytes()}
     assert make_sample.main([*command, "--check"]) == 0
     (folder / "test.tokens").write_text("once\n")
     assert make_sample.main([*command, "--check"]) == 1

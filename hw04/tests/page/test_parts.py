@@ -8,8 +8,8 @@ import make_page
 import pytest
 import torch
 from backstage.continuations import looping
-from backstage.repl import describe_unknown
 from backstage.sampling import Sampling, restricted
+from backstage.shown_words import describe_unknown
 from backstage.words import detokenize, tokenize_text
 from page_tables import tables
 from pages import load_model, small_loaded, value
@@ -58,13 +58,16 @@ def test_readable_text_is_that_of_the_program(parts, cased):
     stories = (SAMPLE / "test.tokens").read_text("utf-8").splitlines()[:40]
     many = [story.split() for story in stories]
     many += [tokenize_text(text, cased) for text in TEXTS + random_texts(500)]
-    script = """(many, tables, cased) => many.map((tokens) => {
-        const detokenizer = new parts.Detokenizer(new parts.Tokenizer(tables, cased));
+    names = {name.lower(): name for name in ("Omar", "TV", "iPad", "Nanny", "Ellie")}
+    many += [*(story.split() for story in ("omar 's tv . ipad and omar", "__proto__ said"))]
+    script = """(many, tables, cased, names) => many.map((tokens) => {
+        const detokenizer = new parts.Detokenizer(new parts.Tokenizer(tables, cased, names));
         return tokens.map((token) => detokenizer.next(token)).join("");
     })"""
-    found = value(parts, script, many, tables(), cased)
+    found = value(parts, script, many, tables(), cased, names)
     for tokens, text in zip(many, found, strict=True):
-        assert text == detokenize(tokens, cased), tokens
+        assert text == detokenize(tokens, cased, names), tokens
+    assert "Omar's TV. IPad and Omar" in found or cased
 
 
 def test_word_pieces_are_those_of_the_library(parts, bpe_trained):
