@@ -35,9 +35,10 @@ from backstage.shell import guarded  # noqa: E402
 OLD_VERSION = 2
 SECONDS = 120  # of a processor's time that reading an old file may take
 ENDINGS = (".pt", ".prev.pt", ".state.pt", ".state.prev.pt")  # models come before states
+LACKED = {"model": "", "words": "", "carried": {}}  # by old states; see `converted_state`
 CHECKS = {
     "lstlm": lambda content: check_checkpoint(content, lstlm.LSTMLM), "fflm": fflm.built,
-    STATE_KIND: check_state,
+    STATE_KIND: lambda content: check_state({**LACKED, **content}),
 }
 READER = "import sys; sys.path.append(sys.argv[1]); import convert; convert.reseal(*sys.argv[2:])"
 

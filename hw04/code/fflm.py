@@ -25,6 +25,7 @@ import torch
 from backstage.bookkeeping import Untrained
 from backstage.bpe import WordPieces
 from backstage.checkpoint import (
+    MODEL_PARTS,
     Loaded,
     check_asked,
     check_facts,
@@ -43,7 +44,7 @@ from backstage.parser import Parser, positive, whole
 from backstage.processes import leave
 from backstage.program import run_program
 from backstage.run import Run
-from backstage.sealed import read_sealed
+from backstage.sealed import check_parts, read_sealed
 from backstage.state import State
 from backstage.vocabulary import given_flags
 from torch import Tensor, nn
@@ -154,6 +155,7 @@ def train(args: argparse.Namespace, run_class: type[Run] = Run) -> None:
 
 def built(content: dict) -> Loaded:
     """The model of a checkpoint. Raises ValueError or the like if any part cannot be right."""
+    check_parts(content, MODEL_PARTS)
     config = Config(**content["config"])
     words = content["words"]
     weights = content["weights"]

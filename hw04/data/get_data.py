@@ -24,6 +24,7 @@ import json
 import os
 import queue
 import re
+import shutil
 import sys
 import threading
 import time
@@ -55,6 +56,7 @@ PATIENCE = 60.0  # seconds for an answer, and for each PIECE of a download
 LONGEST = 24 * 3600.0  # seconds that a download may take in one go
 LARGEST = 10 * 10**9  # bytes: no file of these sets is half as large
 END_OF_STORY = "<|endoftext|>"
+MAKE_ROOM = "make room or choose another folder with -o, then run the same command again"
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,26 @@ def disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "make room or choose another folder with -o, then run the same command again"
-        raise UserError(f"{path}: {error.strerror or error}; {hint}") from error
+        raise UserError(f"{path}: {error.strerror or error}; {MAKE_ROOM}") from error
+
+
+def check_room(sizes: dict[Path, int]) -> None:
+    """Raise UserError if the disk has too little room for files of so many bytes.
+
+    They are written one after the other, each beside the one that it replaces.
+    """
+    first = next(iter(sizes))
+    folder = next(folder for folder in first.absolute().parents if folder.exists())
+    need = 0
+    added = 0
+    with disk(first):
+        free = shutil.disk_usage(folder).free
+        for path, size in sizes.items():
+            need = max(need, added + size)
+            added += size - (path.stat().st_size if path.exists() else 0)
+    if free < need:
+        why = f"{need:,} bytes are to be written, and the disk has room for {free:,}"
+        raise UserError(f"{first}: {why}; {MAKE_ROOM}")
 
 
 @contextlib.contextmanager
@@ -357,6 +377,7 @@ def download(name: str, urls: tuple[str, ...], part: Path, note: Path) -> None:
         say(f"{name}: {part} is complete")
         return
     about, answer, start = connect(name, urls, done, before)
+    check_room({part: (about["size"] or start) - start})
     say(f"{name}: {'going on with' if start else 'fetching'} {about['url']}")
     with disk(part):
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -389,6 +410,7 @@ def unpack(path: Path, targets: list[Path]) -> None:
     if is_zip:
         unzip(path, targets)
     elif target := next((target for target in targets if target.name == path.name), None):
+        check_room({target: path.stat().st_size})
         with open(path, "rb") as file:
             write_from(file, path, target, path.stat().st_size)
     else:
@@ -403,6 +425,10 @@ def unzip(path: Path, targets: list[Path]) -> None:
         archive = zipfile.ZipFile(path)
     with archive:
         members = find_members(archive, path, targets)
+        sizes = {target: info.file_size for target, info in members.items()}
+        with damaged(path):
+            check_size(sum(sizes.values()))
+        check_room(sizes)
         for target, info in members.items():
             with damaged(path):
                 member = archive.open(info)

@@ -16,9 +16,11 @@ from backstage.errors import UserError
 from backstage.files import atomic_write, side_file
 from backstage.flags import MOST_LAYERS
 from backstage.names import by_word, check_names
-from backstage.sealed import VERSION, read_sealed, seal, unseal
+from backstage.sealed import VERSION, check_parts, read_sealed, seal, unseal
 from backstage.words import NOBODY, printable
 
+# What a checkpoint holds beside its format and version.
+MODEL_PARTS = {"config": dict, "words": list, "facts": dict, "pieces": str, "weights": dict}
 HALVES = (torch.float16, torch.bfloat16)  # in which weights may be stored too
 
 
@@ -148,6 +150,7 @@ def check_asked(path: Path, config, asked: dict) -> None:
 
 def check_checkpoint(content: dict, model_class) -> None:
     """Raise ValueError or the like if any part of a checkpoint cannot be right."""
+    check_parts(content, MODEL_PARTS)
     check_config(content["config"])
     check_facts(content["facts"])
     config = Config(**content["config"])

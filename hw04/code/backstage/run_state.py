@@ -13,11 +13,16 @@ import torch
 from backstage.errors import UserError
 from backstage.files import atomic_write, digest_if_there
 from backstage.processes import rank_and_world_size
-from backstage.sealed import VERSION, made_alike, read_sealed, seal
+from backstage.sealed import VERSION, check_parts, made_alike, read_sealed, seal
 from backstage.state import State
 from backstage.words import printable
 
 STATE_KIND = "lstlm state"
+# What a state file holds beside its format, version and random state.
+STATE_PARTS = {
+    "config": dict, "facts": dict, "numbers": dict, "model": str, "words": str, "weights": dict,
+    "moments": dict, "carried": dict,
+}
 # What may differ when a run is resumed; a state of an earlier program lacks some of it.
 MACHINE = (
     "torch", "device", "threads", "processor", "instructions", "settings", "processes", "precision",
@@ -120,7 +125,7 @@ def check_best_model(run, state: dict) -> bool:
 def saved_since(model: Path, kind: str, state: dict) -> bool:
     """Whether the run of a state, killed later, wrote this model after that state."""
     try:
-        content = read_sealed(model, kind, "")
+        content = read_sealed(model, kind, "", check_trained)
     except UserError:
         return False
     facts = {name: content["facts"].get(name) for name in state["facts"]}
@@ -129,6 +134,13 @@ def saved_since(model: Path, kind: str, state: dict) -> bool:
         return True
     content["facts"]["finished"] = False  # what was killed at its very end has set it
     return hashlib.sha256(seal(content)).hexdigest() == state["model"]
+
+
+def check_trained(content: dict) -> None:
+    """Raise ValueError or the like if a model cannot say how far which training was."""
+    check_values(content["config"], content["facts"])
+    if type(content["facts"]["step"]) is not int:
+        raise ValueError("its step is no number")
 
 
 def changed_machine(run, state: dict) -> list[tuple]:
@@ -156,13 +168,17 @@ def expected_state(run, state: dict) -> dict:
 
 def check_state(content: dict) -> None:
     """Raise ValueError or the like if a state cannot be right, as far as that shows by itself."""
-    values = [*content["config"].values(), *content["facts"].values()]
-    values += [value for record in content["numbers"]["records"] for value in record.values()]
-    plain = (str, int, float, type(None))
-    fine = all(isinstance(value, plain) and len(str(value)) < 5000 for value in values)
-    if not fine or not isinstance(content["moments"], dict):
-        raise ValueError("its flags or figures are no values")
+    check_parts(content, STATE_PARTS)
+    check_values(content["config"], content["facts"], *content["numbers"]["records"])
     torch.Generator().set_state(content["random"])
+
+
+def check_values(*records: dict) -> None:
+    """Raise ValueError or the like unless each value in these is a number, a short text or None."""
+    plain = (str, int, float, type(None))
+    values = [value for record in records for value in record.values()]
+    if not all(isinstance(value, plain) and len(str(value)) < 5000 for value in values):
+        raise ValueError("its flags or figures are no values")
 
 
 def carried_state(run, parts: list[tuple]) -> State:

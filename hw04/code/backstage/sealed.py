@@ -142,6 +142,13 @@ def read_sealed(
     return content
 
 
+def check_parts(content: dict, parts: dict[str, type]) -> None:
+    """Raise ValueError or the like unless each of these parts is there and of its type."""
+    wrong = [name for name, kind in parts.items() if type(content[name]) is not kind]
+    if wrong:
+        raise ValueError(f"a wrong value of {wrong}")
+
+
 def made_alike(content, like) -> bool:
     """Whether something read is made like `like`: types, keys, plain counts, shapes of tensors."""
     if type(content) is not type(like):

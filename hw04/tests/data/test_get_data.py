@@ -8,6 +8,7 @@ import http.server
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -501,6 +502,77 @@ def test_a_full_disk_keeps_the_download_and_the_old_file(server, tmp_path, capsy
     assert status == 2 and str(target) in error and "No space left" in error
     assert target.read_text() == "old" and "wikitext-2-v1.zip.part" in files(tmp_path)
     server.files.clear()  # the second run needs no server
+    assert run(capsys, tmp_path, *command) == (0, "")
+    assert files(tmp_path) == under("wiki", WIKI)
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """A function that has the disk seem to have room for so many bytes."""
+    usage = shutil.disk_usage(Path())
+
+    def have(free):
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=free))
+
+    return have
+
+
+def test_too_small_a_disk_is_told_before_an_archive_is_unpacked(tmp_path, capsys, room):
+    (tmp_path / "w.zip").write_bytes(zipped(WIKI))
+    size = sum(map(len, WIKI.values()))
+    largest = max(map(len, WIKI.values()))
+    out = tmp_path / "out"
+    command = ("wiki", "-from_file", f"wiki={tmp_path / 'w.zip'}")
+    room(size - 1)
+    status, error = run(capsys, out, *command)
+    assert status == 2 and "make room or choose another folder with -o" in error
+    assert f"wiki.train.tokens: {size} bytes are to be written, and the disk has room" in error
+    assert files(out) == {}
+    room(size)
+    assert run(capsys, out, *command) == (0, "")
+    assert files(out) == under("wiki", WIKI)
+    room(largest - 1)  # each takes the place of one that is there
+    assert run(capsys, out, *command, "-force")[0] == 2
+    room(largest)
+    assert run(capsys, out, *command, "-force") == (0, "")
+
+
+def test_an_archive_that_claims_too_large_files_is_refused(tmp_path, capsys, monkeypatch, room):
+    (tmp_path / "w.zip").write_bytes(zipped(WIKI))
+    monkeypatch.setattr(get_data, "LARGEST", sum(map(len, WIKI.values())) - 1)
+    room(0)
+    command = ("wiki", "-from_file", f"wiki={tmp_path / 'w.zip'}")
+    status, error = run(capsys, tmp_path / "out", *command)
+    assert status == 2 and "a damaged zip file (more than" in error
+    assert files(tmp_path / "out") == {}
+
+
+def test_too_small_a_disk_is_told_before_a_download_and_a_copy(server, tmp_path, capsys, room):
+    server.files["/w"] = zipped(WIKI)
+    room(len(server.files["/w"]) - 1)
+    command = ("wiki", "-url", f"wiki={server.url}/w")
+    status, error = run(capsys, tmp_path / "out", *command)
+    assert status == 2 and "wikitext-2-v1.zip.part: " in error and "the disk has room" in error
+    assert files(tmp_path / "out") == {}
+    (tmp_path / "wiki.valid.tokens").write_bytes(b"a b\n")
+    command = ("wiki", "-from_file", f"wiki={tmp_path / 'wiki.valid.tokens'}")
+    room(3)
+    assert run(capsys, tmp_path / "out", *command)[0] == 2
+    room(4)
+    assert run(capsys, tmp_path / "out", *command) == (0, "")
+
+
+def test_what_is_left_of_a_download_needs_no_room_for_what_is_there(
+    server, tmp_path, capsys, room
+):
+    cut_off(server, tmp_path, capsys)
+    left = len(server.files["/w"]) - 100
+    room(left - 1)
+    command = ("wiki", "-url", f"wiki={server.url}/w")
+    status, error = run(capsys, tmp_path, *command)
+    assert status == 2 and f"part: {left} bytes are to be written" in error
+    assert len(files(tmp_path)["wikitext-2-v1.zip.part"]) == 100
+    room(max(left, sum(map(len, WIKI.values()))))
     assert run(capsys, tmp_path, *command) == (0, "")
     assert files(tmp_path) == under("wiki", WIKI)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import lstlm
 import pytest
-from backstage.files import side_file
+from backstage.files import lock_file, side_file
+from backstage.lock import exclusive
 from backstage.run_state import STATE_KIND
 from backstage.sealed import read_sealed
 from stopping import equal_weights, flags, read_log, without_times
@@ -42,6 +43,7 @@ class Chain:
         self.saved = False
         self.step = 0
         self.kills = 0
+        self.killed = False  # whether the last of its processes was
 
     def go_on(self, argv: list[str], **how) -> bool:
         """Start or resume the run, to be killed as told; whether it has ended. Checks the files."""
@@ -50,7 +52,8 @@ class Chain:
         status = self.launch([*argv, *resumed], output, **how)
         assert status in (0, -9), output.read_text()
         assert "Traceback" not in output.read_text()
-        self.kills += status != 0
+        self.killed = status != 0
+        self.kills += self.killed
         self.saved |= self.model.exists()
         if self.saved:
             read_sealed(self.model, lstlm.LSTMLM.KIND, "lost")
@@ -76,6 +79,15 @@ def moment(generator: random.Random, seconds: float) -> dict:
     return {"fatal": [kind, side, generator.randint(1, 1 + SIDES[kind] // 3)]}
 
 
+def check_hidden_files(model: Path, killed: bool) -> None:
+    """Nothing hidden is left beside a model but, if its last process was killed, a free lock."""
+    left = set(model.parent.glob(f".{model.stem}.*"))
+    if killed:
+        with exclusive(model, "wait", seconds=0):
+            left.discard(lock_file(model))
+    assert not left
+
+
 def kill_and_resume(launch, folder: Path, kills: int) -> None:
     """As many kills as told, over as many runs as that takes, which end like the undisturbed."""
     started = time.perf_counter()
@@ -94,7 +106,7 @@ def kill_and_resume(launch, folder: Path, kills: int) -> None:
         weights, log = outcome(model)
         assert log == expected_log
         assert equal_weights(weights, expected)
-        assert not list(folder.glob(f".{model.stem}.*"))
+        check_hidden_files(model, chain.killed)
         assert not any(path.exists() for path in chain.states)
         done += chain.kills
     assert done == kills
