@@ -298,6 +298,13 @@ def test_what_cannot_schedule(config, message):
         create_scheduler(make_optimizer(), config, LOADER)
 
 
+def test_a_number_that_is_text_in_a_section_that_is_not_used():
+    """The second part of the course's assignment has one in its configuration."""
+    config = {"name": "cosine", "reduce_lr": {"eps": "1e-8"}, "cosine": {"T_max": 2}}
+    assert isinstance(create_scheduler(make_optimizer(), config, LOADER),
+                      lr_scheduler.CosineAnnealingLR)  # fmt: skip
+
+
 # ---- The picture
 # --------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,10 @@
-"""Generating sequences, and the scorer that makes it fast."""
+"""Generating sequences, and the scorers that make it fast."""
 
 from .cached_scorer import CachedScorer
+from .ctc_prefix import CTCPrefixScorer
 from .sequence_generator import SequenceGenerator
+from .speech_scorer import FusedScorer, SpeechScorer
 
-__all__ = ["CachedScorer", "SequenceGenerator"]
+__all__ = [
+    "CTCPrefixScorer", "CachedScorer", "FusedScorer", "SequenceGenerator", "SpeechScorer",
+]

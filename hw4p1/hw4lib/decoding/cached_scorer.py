@@ -97,9 +97,13 @@ class CachedScorer:
         """
         if torch.equal(prefixes, self.tokens):
             return list(range(len(prefixes)))
-        row_of = {tuple(tokens): row for row, tokens in enumerate(self.tokens.tolist())}
-        parents = [row_of.get(tuple(tokens)) for tokens in prefixes.tolist()]
+        row_of = {key: row for row, key in enumerate(self._keys(self.tokens.tolist()))}
+        parents = [row_of.get(key) for key in self._keys(prefixes.tolist())]
         return None if None in parents else parents
+
+    def _keys(self, rows: list[list[int]]) -> list[tuple]:
+        """What a sequence's keys and values depend on: its tokens."""
+        return [tuple(tokens) for tokens in rows]
 
     def _equal_columns(self, x: Tensor) -> int:
         """How many leading tokens each row of x shares with the remembered sequence of that row.

@@ -18,7 +18,8 @@ class SequenceGenerator:
 
     `score_fn` maps ids (B, L) to the scores (B, V) of the next token. `max_length` counts the whole
     sequence, the prompt included. All work is done where the prompts are; `device` is kept for the
-    caller.
+    caller. `rescore`, if given, makes of log-probabilities (B, W, V) and beams (B, W, L) those by
+    which beam search ranks.
 
     Sequences grow until `max_length`, or until all of a batch have had EOS. What a sequence has
     after its first EOS means nothing and does not count in its score: `post_process_sequence` cuts
@@ -28,8 +29,10 @@ class SequenceGenerator:
     def __init__(
         self, score_fn: Callable[[Tensor], Tensor], tokenizer, max_length: int,
         device: str = "cuda" if torch.cuda.is_available() else "cpu",
+        rescore: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
         self.score_fn = score_fn
+        self.rescore = rescore
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.device = device
@@ -118,7 +121,10 @@ class SequenceGenerator:
                 self._apply_repeat_penalty(self._score_beams(beams), beams, repeat_penalty),
                 temperature,
             )
-            log_probs = self._frozen(logits.log_softmax(-1), finished)  # (B, W, V)
+            log_probs = logits.log_softmax(-1)  # (B, W, V)
+            if self.rescore is not None:
+                log_probs = self.rescore(log_probs, beams)
+            log_probs = self._frozen(log_probs, finished)
             V = log_probs.shape[2]
             candidates = (scores[:, :, None] + log_probs).flatten(1)  # (B, W * V)
             scores, chosen = candidates.topk(min(beam_width, candidates.shape[1]))

@@ -1,12 +1,14 @@
-"""The model, from masks to the whole transformer."""
+"""The models, from masks to whole transformers."""
 
-from .decoder_layers import SelfAttentionDecoderLayer
+from .decoder_layers import CrossAttentionDecoderLayer, SelfAttentionDecoderLayer
+from .encoder_layers import SelfAttentionEncoderLayer
 from .masks import CausalMask, PadMask
 from .positional_encoding import PositionalEncoding
-from .sublayers import FeedForwardLayer, SelfAttentionLayer
-from .transformers import DecoderOnlyTransformer
+from .sublayers import CrossAttentionLayer, FeedForwardLayer, SelfAttentionLayer
+from .transformers import DecoderOnlyTransformer, EncoderDecoderTransformer
 
 __all__ = [
-    "CausalMask", "DecoderOnlyTransformer", "FeedForwardLayer", "PadMask", "PositionalEncoding",
-    "SelfAttentionDecoderLayer", "SelfAttentionLayer",
+    "CausalMask", "CrossAttentionDecoderLayer", "CrossAttentionLayer", "DecoderOnlyTransformer",
+    "EncoderDecoderTransformer", "FeedForwardLayer", "PadMask", "PositionalEncoding",
+    "SelfAttentionDecoderLayer", "SelfAttentionEncoderLayer", "SelfAttentionLayer",
 ]

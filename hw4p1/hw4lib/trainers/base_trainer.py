@@ -23,7 +23,6 @@ from torch.utils.data import DataLoader
 
 from ..errors import Interrupted, Stopped, UserError
 from ..files import atomic_write, write_json
-from ..model import DecoderOnlyTransformer
 from ..progress import progress_bar, warn
 from ..signals import handled
 from .checkpoint import (
@@ -80,6 +79,13 @@ class BaseTrainer(ABC):
         self.wandb_run = self._start_wandb() if self.use_wandb else None
 
     # ---- What a subclass says
+
+    @abstractmethod
+    def _example(self) -> list[Tensor]:
+        """Inputs of the model, by which its architecture is described.
+
+        On the meta device, if the model can be there, nothing is computed.
+        """
 
     def _losses(self, batch: Batch) -> Iterator[tuple[Tensor, dict[str, float]]]:
         """The loss of a batch in parts that sum up to it, each to be backpropagated by itself.
@@ -222,9 +228,9 @@ class BaseTrainer(ABC):
         return torch.autocast(device_type, self.precision, enabled=self.precision != torch.float32)
 
     def _sum_over(
-        self, dataloader: DataLoader, measure: Callable[[Batch], dict[str, float]]
-    ) -> tuple[dict[str, float], Batch]:
-        """Sums of what is measured of all batches of held-out data, and the last batch.
+        self, dataloader: DataLoader, measure: Callable[[Batch], dict]
+    ) -> tuple[dict, Batch]:
+        """Sums, or lists, of what is measured of all batches of held-out data; the last batch.
 
         In a training they are part of its progress: it is saved and stopped between them too.
         """
@@ -356,19 +362,16 @@ class BaseTrainer(ABC):
         return root, checkpoints, attention, text, best, last
 
     def _architecture(self) -> str:
-        """torchinfo's table of the model for a full batch, without computing one.
-
-        On the meta device.
-        """
+        """torchinfo's table of the model for `_example`."""
         from torchinfo import summary
 
-        if not isinstance(self.model, DecoderOnlyTransformer):
-            raise NotImplementedError(f"no summary is known for a {type(self.model).__name__}")
-        B, T = self.config.get("data", {}).get("batch_size", 8), self.model.max_len
-        tokens = torch.zeros(B, T, dtype=torch.long, device="meta")
-        lengths = torch.full((B,), T, dtype=torch.long, device="meta")
-        model = copy.deepcopy(self.model).to("meta")
-        return str(summary(model, input_data=[tokens, lengths], device="meta", verbose=0))
+        example = self._example()
+        device, model = example[0].device, self.model
+        if device.type == "meta":
+            model = copy.deepcopy(model).to(device)
+        else:
+            device = self.device
+        return str(summary(model, input_data=example, device=device, verbose=0))
 
     # ---- Metrics, pictures, texts
 
@@ -562,9 +565,9 @@ class BaseTrainer(ABC):
 
 
 def add(sums: dict[str, float], more: dict[str, float]) -> None:
-    """Add the numbers of `more` to those of the same names, in place."""
-    for name, number in more.items():
-        sums[name] = sums.get(name, 0) + number
+    """Add the numbers of `more` to those of the same names, in place; lists grow."""
+    for name, value in more.items():
+        sums[name] = sums[name] + value if name in sums else value
 
 
 @contextlib.contextmanager

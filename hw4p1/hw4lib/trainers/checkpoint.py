@@ -88,10 +88,23 @@ def check_pass(progress: dict) -> None:
     check_random_state(progress["random_state"])
     if progress["batches"] == 0:
         return
+    if "results" in progress:  # of recognised speech
+        check_results(progress)
+        return
     counts = [progress[name] for name in ("batches", "sequences", "targets")]
-    nats = progress["nats"]
-    whole = all(map(is_count, counts)) and is_number(nats) and 0 <= nats < math.inf
+    nats = [progress["nats"], progress.get("ctc_nats", 0)]
+    whole = all(map(is_count, counts)) and all(is_number(n) and 0 <= n < math.inf for n in nats)
     if not whole or not counts[0] <= counts[1] <= counts[2] / 2:  # a target and EOS at least
+        raise ValueError("its progress is none that an epoch can have made")
+
+
+def check_results(progress: dict) -> None:
+    """Raise ValueError or the like unless it has texts of so many batches, or more."""
+    texts = [
+        text for result in progress["results"] for text in (result["target"], result["generated"])
+    ]
+    whole = is_count(progress["batches"]) and all(type(text) is str for text in texts)
+    if not whole or len(texts) < 2 * progress["batches"]:
         raise ValueError("its progress is none that an epoch can have made")
 
 

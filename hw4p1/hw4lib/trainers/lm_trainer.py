@@ -12,8 +12,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from ..decoding import CachedScorer, SequenceGenerator
+from ..model import DecoderOnlyTransformer
 from ..model.sublayers import LONG
 from .base_trainer import BaseTrainer, Batch, decoration
+from .parts import FLOATS, row_groups
 
 # What generation does unless told otherwise, and what is done differently after each epoch of
 # training.
@@ -24,7 +26,6 @@ GENERATION = {
 VALIDATION_PROMPT = 20
 WIDTH = 8  # batches are padded to a multiple of so many positions
 ROWS = 128  # sequences generated side by side
-FLOATS = 2**27  # numbers that a tensor may have, if it can be done in parts: half a gigabyte
 SHOWN = 512  # positions of an attention map, whose picture has about as many pixels
 
 
@@ -54,6 +55,14 @@ class LMTrainer(BaseTrainer):
             ignore_index=tokenizer.pad_id, label_smoothing=smoothing
         )
 
+    def _example(self) -> list[Tensor]:
+        """A full batch, on the meta device."""
+        if not isinstance(self.model, DecoderOnlyTransformer):
+            raise NotImplementedError(f"no summary is known for a {type(self.model).__name__}")
+        B, T = self.config.get("data", {}).get("batch_size", 8), self.model.max_len
+        tokens = torch.zeros(B, T, dtype=torch.long, device="meta")
+        return [tokens, torch.full((B,), T, dtype=torch.long, device="meta")]
+
     # ---- Epochs
 
     def _losses(self, batch: Batch) -> Iterator[tuple[Tensor, dict[str, float]]]:
@@ -71,19 +80,12 @@ class LMTrainer(BaseTrainer):
             }
 
     def _parts(self, batch: Batch) -> Iterator[Batch]:
-        """A batch, or groups of its rows, if all would take too much memory at once.
-
-        Each group is cut to its longest, so that a long sequence beside short ones takes what it
-        has itself, and not its length for each of them.
-        """
+        """A batch, or groups of its rows, if all would take too much memory at once."""
         shifted, golden, lengths = batch
-        order = lengths.argsort(descending=True, stable=True)
-        if len(order) * self._floats(int(lengths.max())) <= FLOATS:
+        if len(lengths) * self._floats(int(lengths.max())) <= FLOATS:
             yield batch
             return
-        while len(order):
-            T = int(lengths[order[0]])
-            rows, order = order.tensor_split([max(1, FLOATS // self._floats(T))])
+        for rows, T in row_groups(lengths, self._floats, FLOATS):
             yield shifted[rows, :T], golden[rows, :T], lengths[rows]
 
     def _floats(self, T: int) -> int:
