@@ -30,7 +30,9 @@ def test_a_misspelt_flag_is_answered_with_the_nearest(capsys, main, given, meant
 
 
 def test_a_text_where_none_belongs(fails):
-    assert "OLD CAT: no flag takes it" in fails("train", "OLD", "CAT")
+    assert "OLD CAT: no flag takes it; a text needs quotes" in fails("train", "OLD", "CAT")
+    words = "CAT: no flag takes it; a text needs quotes"
+    assert words in fails("generate", "OLD", "--method", "beam", "CAT")
 
 
 @pytest.mark.parametrize(("setting", "words"), [
