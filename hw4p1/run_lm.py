@@ -447,7 +447,7 @@ def evaluate(args: argparse.Namespace) -> None:
     write_json(out / "test_metrics.json", {**metrics, **record})  # before the minutes of the texts
     trainer.show_evaluation(metrics, maps)
     for name, texts in trainer.generate_all(loader).items():
-        first = f"{texts[0]['prompt']} ... {texts[0]['generated']}"
+        first = f"{texts[0]['prompt']} ... {texts[0]['generated'].strip()}"
         print(printable(f"{name}: {without_special(first)}"))
     print(f"numbers in {out / 'test_metrics.json'}, texts beside it")
 

@@ -323,7 +323,7 @@ def test_one_file_gives_one_object(tmp_path, skeleton):
 @pytest.mark.parametrize(("flags", "said"), [
     ([], "name at least one"), (["none.zip"], "no such file"),
     (["--rubric", "none.yaml", "."], "none.yaml: cannot be read"),
-    (["--nope"], "unrecognized arguments: --nope (grade.py -h lists the flags)"),
+    (["--nope"], "no such flag (grade.py -h lists the flags)"),
 ])
 def test_a_wrong_command_line_is_one_line(flags, said, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

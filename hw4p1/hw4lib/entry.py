@@ -39,8 +39,9 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             flag = next((text for text in unknown if text.startswith("-")), "")
             near = nearest(flag.partition("=")[0], re.findall(r"--?\w[\w-]*", self.format_usage()))
-            hint = f"no such flag; did you mean {near}?" if near else "no such flag"
-            self.error(f"{' '.join(unknown)}: {hint if flag else 'no flag takes it'}")
+            why = "no such flag" if flag else "no flag takes it; a text needs quotes"
+            hint = f"; did you mean {near}?" if near else ""
+            self.error(f"{' '.join(unknown)}: {why}{hint}")
         return parsed, unknown
 
     def error(self, message: str):

@@ -25,12 +25,12 @@ def folded(text: str, stream) -> str:
 
 
 def fold(line: str, width: int) -> str:
-    """A line in several; a word that is longer than `width` stays whole."""
-    indent = line[: len(line) - len(line.lstrip(" "))]
-    begin = indent and indent[: width // 2] + "  "
+    """A line in several, or with a smaller indent; a word longer than `width` stays whole."""
+    text = line.lstrip(" ")
+    indent = min(len(line) - len(text), max(width - len(text), width // 4)) * " "
     return textwrap.fill(
-        line, width, subsequent_indent=begin, break_long_words=False, break_on_hyphens=False,
-        replace_whitespace=False, drop_whitespace=True,
+        text, width, initial_indent=indent, subsequent_indent=indent and indent + "  ",
+        break_long_words=False, break_on_hyphens=False, replace_whitespace=False,
     )
 
 

@@ -68,7 +68,7 @@ def read_best(run: str) -> dict:
         content = read_run(last)
         if content.get("epoch", 0):
             raise UserError(f"{best}: is gone; put {last} in its place, or {how_to_go_on(run)}")
-        done = (content["progress"] or {}).get("batches", 0)
+        done = (content.get("progress") or {}).get("batches", 0)
         what = f"epoch 1 is not complete, {done:,} batches of it are done"
         raise UserError(f"{RUNS / run}: {what}; {how_to_go_on(run)}")
     if (RUNS / run / "config.yaml").is_file():

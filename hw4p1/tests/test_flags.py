@@ -10,8 +10,8 @@ from hw4lib.config import idle_settings, load_config
 
 
 @pytest.mark.parametrize(("main", "given", "meant"), [
-    (run_lm.main, ["train", "--resum"], "--resume"),
-    (run_lm.main, ["train", "--ephocs", "3"], "--epochs"),
+    (run_lm.main, ["train", "--config", "none.yaml", "--resum"], "--resume"),
+    (run_lm.main, ["train", "--config", "none.yaml", "--ephocs", "3"], "--epochs"),
     (run_lm.main, ["generate", "--top_k", "5"], "--top-k"),
     (run_lm.main, ["generate", "--temp", "0.5"], "--temperature"),
     (run_lm.main, ["generate", "--temprature=0.5"], "--temperature"),
@@ -24,13 +24,15 @@ from hw4lib.config import idle_settings, load_config
 def test_a_misspelt_flag_is_answered_with_the_nearest(capsys, main, given, meant):
     assert main(given) == 2
     err = capsys.readouterr().err
-    wrong = next(text for text in given if text.startswith("-") and text != "--train")
+    wrong = next(t for t in given if t.startswith("-") and t not in ("--train", "--config"))
     assert f"{wrong}" in err and f": no such flag; did you mean {meant}?" in err
     assert err.count("\n") == 1
 
 
 def test_a_text_where_none_belongs(fails):
-    assert "OLD CAT: no flag takes it" in fails("train", "OLD", "CAT")
+    assert "OLD CAT: no flag takes it; a text needs quotes" in fails("train", "OLD", "CAT")
+    words = "CAT: no flag takes it; a text needs quotes"
+    assert words in fails("generate", "OLD", "--method", "beam", "CAT")
 
 
 @pytest.mark.parametrize(("setting", "words"), [
@@ -52,11 +54,11 @@ def test_a_misspelt_setting_is_answered_with_the_nearest(begun, fails, setting, 
 @pytest.mark.parametrize("flags", [
     ["--set", "model.d_ff=3", "--set", "model.d_ff=4"],
     ["--seed", "3", "--set", "training.seed=4"],
-    ["--data", "data", "--set", "data.root=other"],
-    ["--epochs", "4", "--set", "training.epochs=3"],
+    ["--set", "data.root=other"], ["--epochs", "4", "--set", "training.epochs=3"],
 ])
 def test_what_is_set_twice_is_an_error(begun, fails, flags):
-    assert fails("train", *flags).endswith("leave one of them out")
+    small = ["--config", "small.yaml", "--data", "data"]
+    assert fails("train", *small, *flags).endswith("leave one of them out")
 
 
 @pytest.mark.parametrize(("method", "idle"), [

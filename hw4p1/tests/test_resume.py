@@ -153,6 +153,11 @@ def test_a_run_without_a_complete_epoch_says_so(begun, stop, fails, command):
         "--run new --resume"
     )
     assert fails(command, "--run", "new").endswith(words)
+    content = saved("new")
+    del content["progress"]
+    torch.save(content, checkpoint_path("new", "last-epoch"))
+    words = words.replace("2 batches", "0 batches")
+    assert fails(command, "--run", "new").endswith(words)
     checkpoint_path("new", "last-epoch").unlink()
     words = (
         "expts/new: epoch 1 is not complete, and nothing of it is saved yet; wait for it, or go on "

@@ -74,6 +74,14 @@ def test_what_follows_an_indented_line_is_indented_more(terminal):
     assert all(re.match(r"      word", line) for line in shown[2:])
 
 
+def test_a_line_that_fits_with_a_smaller_indent_is_not_folded(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    flag = "[--device {cpu,cuda}]"
+    assert folded(" " * 26 + flag, Terminal()) == " " * 19 + flag
+    shown = folded(" " * 26 + "word " * 9, Terminal()).splitlines()
+    assert shown == [" " * 10 + " ".join(["word"] * 6), " " * 12 + " ".join(["word"] * 3)]
+
+
 @pytest.mark.parametrize("text", ["", "a", "a\n\n  b\n", "x" * 200, "  " + "y" * 200])
 def test_what_fits_or_is_one_word_stays_as_it_is(terminal, text):
     assert folded(text, terminal).split() == text.split()

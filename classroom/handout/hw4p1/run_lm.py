@@ -30,7 +30,7 @@ from hw4lib.utils import create_optimizer, create_scheduler
 from torch.utils.data import DataLoader
 
 HERE = Path(__file__).resolve().parent
-LITTER = (".DS_Store", "__pycache__", ".pyc")
+LITTER = (".DS_Store", "__pycache__", ".pyc", "__MACOSX", "/._")
 
 
 def find_data(args: argparse.Namespace, config: dict) -> None:

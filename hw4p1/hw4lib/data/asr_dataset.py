@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from ..errors import UserError
+from ..progress import progress_bar
 from ..reading import printable
 from .feature_files import SILENCE, FeatureFiles, checked
 from .lm_dataset import LMDataset
 from .normalisation import Moments, Stats, check_norm, normalised
+from .npy_files import transcript_files
 from .spec_augment import SpecAugment
 from .tokenizer import H4Tokenizer
 
@@ -73,7 +74,7 @@ class ASRDataset(Dataset):
         self.fbank_dir = str(folder / "fbank")
         if not Path(self.fbank_dir).is_dir():
             raise UserError(f"{self.fbank_dir}: no such folder; correct data.root or --data")
-        names = _names(self.fbank_dir)
+        names = transcript_files(Path(self.fbank_dir))
         self.has_text = (folder / "text").is_dir()
         if self.has_text:
             self.text_dir = str(folder / "text")
@@ -93,7 +94,7 @@ class ASRDataset(Dataset):
     def _check_pairs(self, names: list[str]) -> None:
         """UserError for the first utterance that has no transcript, or the reverse."""
         features = {name.split(".")[0] for name in names}
-        texts = {name.split(".")[0] for name in _names(self.text_dir)}
+        texts = {name.split(".")[0] for name in transcript_files(Path(self.text_dir))}
         if features != texts:
             first = min(features ^ texts)
             has, lacks = ("features", "transcript") if first in features else ("text", "features")
@@ -131,7 +132,7 @@ class ASRDataset(Dataset):
         print(printable(f"reading {self.length:,} utterances from {folder}"))
         title = printable(self.partition)
         for path, features in zip(
-            self.feats.paths, tqdm(self.feats, desc=title, disable=None), strict=True
+            self.feats.paths, progress_bar(self.feats, title=title, disable=None), strict=True
         ):
             moments.add(checked(features, path))
             digest.update(os.fsencode(path.name) + b"\0" + np.ascontiguousarray(features).data)
@@ -183,8 +184,3 @@ class ASRDataset(Dataset):
             feat_lengths,
             torch.tensor([len(item) for item in shifted]),
         )
-
-
-def _names(folder: str) -> list[str]:
-    """The names of the .npy files of a folder, sorted."""
-    return sorted(path.name for path in Path(folder).glob("*.npy"))

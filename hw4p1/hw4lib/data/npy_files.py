@@ -75,7 +75,7 @@ def joined(elements: list[str]) -> str:
 
 
 def transcript_files(folder: Path) -> list[str]:
-    """The names of a partition's files, sorted; hidden ones, such as macOS's ._0.npy, are none."""
+    """The names of a folder's .npy files, sorted; hidden ones, as macOS's ._0.npy, are none."""
     return sorted(path.name for path in folder.glob("*.npy") if not path.name.startswith("."))
 
 

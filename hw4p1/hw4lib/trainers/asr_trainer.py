@@ -181,9 +181,9 @@ class ASRTrainer(BaseTrainer):
         cross = [name for name in train_maps if "dec_cross" in name][-1:]
         for names, attn_type in ((own, "decoder_self"), (cross, "decoder_cross")):
             for name in names:
-                with decoration(f"picture {attn_type} of epoch {epoch}"):
+                with decoration(f"picture {attn_type} of epoch {epoch + 1}"):
                     self._save_attention_plot(train_maps[name][0], epoch, attn_type)
-        with decoration(f"texts of epoch {epoch}"):
+        with decoration(f"texts of epoch {epoch + 1}"):
             self._save_generated_text(shown, f"val_epoch_{epoch}")
 
     # ---- Recognition

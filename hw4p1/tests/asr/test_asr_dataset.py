@@ -206,6 +206,15 @@ def test_damaged_features_are_named(make, folder):
         data[1]
 
 
+def test_hidden_files_are_no_utterances(make, folder):
+    """As macOS leaves them beside each file that it copies."""
+    for kind in ("fbank", "text"):
+        for name in ("._u0.npy", "._u9.npy", ".DS_Store"):
+            (folder / "train" / kind / name).write_bytes(b"Mac OS X")
+    data = make()
+    assert data.fbank_files == data.text_files == [f"u{i}.npy" for i in range(5)]
+
+
 def test_missing_and_extra_transcripts_are_named(make, folder):
     (folder / "train" / "text" / "u3.npy").rename(folder / "u3.npy")
     with pytest.raises(ValueError, match=r"u3 has features but no transcript \(5 .*, 4 with tran"):
