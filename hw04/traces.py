@@ -15,7 +15,6 @@ failing machine.
 
 import argparse
 import hashlib
-import math
 import os
 import re
 import shutil
@@ -95,28 +94,28 @@ def require(path: Path, remedy: str) -> Path:
     return path
 
 
-def read_train_log(path: Path, model: Path) -> str:
-    """The trace of a model's training to its end, absolute paths cut to their last two parts."""
+def read_train_log(path: Path) -> str:
+    """The trace of a training that came to its end, absolute paths cut to their last two parts."""
     text = read_text(path, "training writes it with -trace FILE; name it with -train_log")
     if "best valid loss" not in text:
         why = "not the trace of a finished training; add -trace FILE to its command"
         raise UserError(f"{path}: {why}")
-    valid = metadata_of(model)["facts"].get("valid_nats", math.nan)
-    if f"best valid loss {valid:.4f} nats" not in text:
-        why = f"of another model than {model}, whose best valid loss is {valid:.4f}"
-        raise UserError(f"{path}: {why}; name its trace with -train_log")
     absolute = r"(?<![\w./~])/[^\s'\"]+"
     return re.sub(absolute, lambda path: "/".join(path[0].split("/")[-2:]), text)
 
 
-def metadata_of(model: Path) -> dict:
-    """What a model file says of itself, without its weights. Raises UserError if it is none."""
+def check_train_log(path: Path, log: str, model: Path) -> None:
+    """Raise UserError if this trace of a training is not that of the model, by its valid loss."""
     from backstage.sealed import read_metadata  # which needs packages, and -h does not
 
     try:
-        return read_metadata(model.read_bytes())[0]["content"]
+        nats = read_metadata(model.read_bytes())[0]["content"]["facts"]["valid_nats"]
+        loss = f"best valid loss {nats:.4f} nats"
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{model}: no model of lstlm.py ({error}); give another -model") from None
+    if loss not in log:
+        why = f"not the trace of the training of {model}, which ended with '{loss}'"
+        raise UserError(f"{path}: {why}; name that with -train_log")
 
 
 def earlier_evaluation(path: Path, model: Path) -> str:
@@ -170,7 +169,8 @@ def traces_text(args: argparse.Namespace) -> str:
         get = f"python {HERE / 'data' / 'get_data.py'} tiny -same gets it"
         remedy = f"{get}, or -data names the folder that has tiny/"
         require(args.data / "tiny" / name, remedy)
-    log = read_train_log(args.train_log, args.model)
+    log = read_train_log(args.train_log)
+    check_train_log(args.train_log, log, args.model)
     with tempfile.TemporaryDirectory() as folder:
         code = lay_out(Path(folder), args)
         trace = code / "traces.txt"

@@ -42,6 +42,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "code"))
 from backstage.errors import UserError  # noqa: E402 - found by the line above
 from backstage.lock import exclusive  # noqa: E402
+from backstage.names import Spellings, names_file, write_names  # noqa: E402
 from backstage.parser import Parser  # noqa: E402
 from backstage.raw_text import mojibake_note, with_line_feeds  # noqa: E402
 from backstage.shell import guarded, importing  # noqa: E402
@@ -514,32 +515,39 @@ def read_raw_lines(path: Path) -> Iterator[str]:
             yield with_line_feeds(line)
 
 
-def distinct_stories(path: Path) -> Iterator[list[str]]:
-    """The tokens of each story, in the order of the file; none that begins like an earlier one."""
+def distinct_stories(path: Path) -> Iterator[tuple[list[str], str]]:
+    """The tokens and the text of each story, in the order of the file.
+
+    None begins like an earlier one.
+    """
     seen: set[tuple[str, ...]] = set()
     for text in read_raw_stories(path):
         tokens = tokenize_text(text)
         beginning = tuple(tokens[:SAME_STORY])
         if tokens and beginning not in seen:
             seen.add(beginning)
-            yield tokens
+            yield tokens, text
 
 
-def take(stories: Iterator[list[str]], wanted: int, path: Path) -> tuple[list[str], int]:
+def take(
+    stories: Iterator[tuple[list[str], str]], wanted: int, path: Path
+) -> tuple[list[str], int, list[str]]:
     """The next stories, one line each, until they have as many tokens as wanted.
 
-    Also says how many they have.
+    Also says how many they have, and which names.
     """
     lines = []
     count = 0
+    spellings = Spellings()
     while count < wanted:
-        tokens = next(stories, None)
+        tokens, text = next(stories, (None, ""))
         if tokens is None:
             need = f"{sum(TINY_TOKENS):,} tokens in distinct stories, each ended by {END_OF_STORY}"
             raise BadFile(f"{path}: too short, it needs {need}; is it the right file?")
         lines.append(" ".join(tokens))
         count += len(tokens)
-    return lines, count
+        spellings.add(text)
+    return lines, count, spellings.names()
 
 
 def tokenize_stories(path: Path, targets: list[Path]) -> None:
@@ -549,9 +557,20 @@ def tokenize_stories(path: Path, targets: list[Path]) -> None:
     names = [Path(name).name for name in SOURCES["tiny"].targets]
     by_name = dict(zip(names, splits, strict=True))
     for target in targets:
-        lines, count = by_name[target.name]
+        lines, count, spelled = by_name[target.name]
         write_stories(target, lines)
+        write_train_names(target, spelled)
         say(f"{target}: {len(lines):,} stories, {count:,} tokens{compared(target)}")
+
+
+def write_train_names(target: Path, names: list[str]) -> None:
+    """Write the names that the stories to train on have, if there are any, beside their tokens."""
+    if target.name != Path(SOURCES["tiny"].targets[0]).name:
+        return
+    with disk(names_file(target)):
+        names_file(target).unlink(missing_ok=True)  # those of other stories
+        if names:
+            write_names(target, names)
 
 
 def write_stories(target: Path, lines: list[str]) -> None:
@@ -601,10 +620,12 @@ def compared(target: Path) -> str:
     return ", not the README's: compare no figures"
 
 
-def search(path: Path, missing: set[str], found: dict[str, str]) -> None:
+def search(
+    path: Path, missing: set[str], found: dict[str, str], train: set[str], spellings: Spellings
+) -> None:
     """Move the digests of the stories that a raw text has from `missing` to `found`.
 
-    There each has its tokenised story.
+    There each has its tokenised story. The words of those to `train` on are counted in `spellings`.
     """
     before = len(found)
     with bar(path, path.stat().st_size) as progress:
@@ -614,6 +635,8 @@ def search(path: Path, missing: set[str], found: dict[str, str]) -> None:
             if digest in missing:
                 missing.remove(digest)
                 found[digest] = line
+                if digest in train:
+                    spellings.add(text)
             if not missing:
                 break
             progress.update(len(text) + len(END_OF_STORY))
@@ -627,11 +650,13 @@ def rebuild(args: argparse.Namespace, targets: list[Path]) -> None:
     known = read_digests()
     wanted = {target: known[f"tiny/{target.name}"]["stories"] for target in targets}
     missing = {digest for digests in wanted.values() for digest in digests}
+    train = {*wanted.get(args.o / SOURCES["tiny"].targets[0], ())}
     found = {}
+    spellings = Spellings()
     downloads = []
     for path, parts in raw_texts(args):
         try:
-            search(path, missing, found)
+            search(path, missing, found, train, spellings)
         except BadFile:
             discard(*parts)
             raise
@@ -647,6 +672,7 @@ def rebuild(args: argparse.Namespace, targets: list[Path]) -> None:
             )
     for target, digests in wanted.items():
         write_found(target, digests, found)
+        write_train_names(target, spellings.names())
     discard(*downloads)  # not before: stopped and started again, the search needs all of them
 
 

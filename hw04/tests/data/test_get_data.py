@@ -786,3 +786,34 @@ def test_the_real_stories_are_found_by_their_digests(tmp_path, capsys):
     assert len(given) == 3 and run(capsys, tmp_path, "tiny", "-same", *given) == (0, "")
     for name in get_data.SOURCES["tiny"].targets:
         assert (tmp_path / name).read_bytes() == Path(DATA, name).read_bytes()
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_names_are_written_beside_the_stories_to_train_on(capsys, tmp_path, monkeypatch, same):
+    """Those of the train split alone; a file of other stories' names goes."""
+    raw = tmp_path / "raw.txt"
+    stories = ["A cat, Tom, and TV.", "So did Tom.", "My Ann.", "By Bob"]
+    raw.write_text("".join(f"{story}\n<|endoftext|>\n" for story in stories))
+    more = []
+    if same:
+        splits = (stories[:2], stories[2:3], stories[3:])
+        known = {
+            f"tiny/tiny.{name}": {
+                "stories": [
+                    get_data.story_digest(" ".join(get_data.tokenize_text(story)))
+                    for story in split
+                ],
+                "sha256": "0",
+            }
+            for name, split in zip(TOKENISED, splits, strict=True)
+        }
+        monkeypatch.setattr(get_data, "read_digests", lambda: known)
+        more = ["-same"]
+    monkeypatch.setattr(get_data, "TINY_TOKENS", (12, 3, 2))
+    names = tmp_path / "out" / "tiny" / "tiny.train.tokens.4M.names"
+    names.parent.mkdir(parents=True)
+    names.write_text("Old\n")
+    status, _ = run(capsys, tmp_path / "out", "tiny", "-from_file", f"tiny={raw}", *more)
+    assert status == 0
+    assert names.read_text() == "Tom\nTV\n"
+    assert len([*names.parent.iterdir()]) == 4

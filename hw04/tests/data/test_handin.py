@@ -166,6 +166,34 @@ def test_traces_refuse_what_is_missing(parts, capsys):
     assert (parts / "code/traces.txt").read_text() == "old"
 
 
+def test_without_the_stories_the_evaluation_of_the_same_model_is_kept(parts, capsys, monkeypatch):
+    """As in a fresh clone, where all other traces are made anew."""
+    monkeypatch.setattr(traces, "run", run_here)
+    path = parts / "code" / "traces.txt"
+    before = path.read_text()
+    shutil.rmtree(parts / "data" / "tiny")
+    path.write_text(before.replace("\nnext:   ", "\nold:   "))
+    assert run_traces(parts) == 0
+    assert path.read_text() == before
+    assert f"as it was, since {parts / 'data' / 'tiny'} is not there" in capsys.readouterr().out
+    path.write_text(before.replace("SHA-256 ", "SHA-256 0"))  # of another model
+    refused(capsys, run_traces(parts), "tiny.valid.tokens.200K: no such file", "tiny -same")
+
+
+def test_the_trace_of_another_training_is_refused(parts, capsys):
+    log = parts / "code" / "lm_model.train.txt"
+    log.write_text(re.sub(r"(best valid loss) [\d.]+", r"\1 1.2345", log.read_text()))
+    refused(capsys, run_traces(parts), "lm_model.train.txt: not the trace of the training of")
+
+
+def test_the_shipped_model_has_the_trace_of_its_training():
+    model = HERE / "code" / "lm_model.pt"
+    log = traces.read_train_log(model.with_suffix(".train.txt"))
+    traces.check_train_log(model.with_suffix(".train.txt"), log, model)
+    text = (HERE / "code" / "traces.txt").read_text()
+    assert traces.made_with(model) in text.splitlines() and log in text
+
+
 def test_paths_of_a_train_log_are_cut(tmp_path):
     log = tmp_path / "log"
     text = "-model {0}b/lm.pt -x ../c/d 3 bits/char '/a b/c/d' /e\nbest valid loss 1 in {0}b/l\n"
