@@ -27,7 +27,7 @@ from stopping import check_equal, read_log, read_weights
 # The last minibatch of 4 has 3 stories; segments of 5 leave some processes without.
 LENGTHS = [3, 9, 1, 14, 2, 2, 7, 5, 11, 1, 6]
 TRAINING = (
-    "-train -H 2 -N 8 -EDim 6 -E 2 -B 4 -a -bptt 5 -valid_every 2 -lr 0.01"
+    "-train -H 2 -N 8 -EDim 6 -E 2 -B 4 -a -bptt 5 -precision fp32 -valid_every 2 -lr 0.01"
 )
 
 
