@@ -39,8 +39,8 @@ class Module:
         imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
         self.needs = [node.module for node in imports if is_backstage(node)]
         self.imports = imported([node for node in imports if not is_backstage(node)])
-        # What lstlm.py does about a missing package: it comes before all that needs one.
-        self.guard = next((node for node in body if isinstance(node, ast.Try)), None)
+        # Where lstlm.py imports the packages: it comes before all that needs one.
+        self.guard = next((node for node in body if isinstance(node, ast.With)), None)
         dropped = [body[0], *imports, *([self.guard] if self.guard else [])]
         gone = {line for node in dropped for line in range(node.lineno, node.end_lineno + 1)}
         kept = [line for number, line in enumerate(self.lines, 1) if number not in gone]
@@ -99,25 +99,29 @@ def joined() -> str:
         f"backstage.{path.stem}": Module(path) for path in paths if path.stem != "__init__"
     }
     stage = Module(CODE / "lstlm.py")
-    order: list[str] = []
+    order = ordered("backstage.shell", modules, [])  # of which `guard` has a function
+    first = len(order)
     for name in stage.needs:
         ordered(name, modules, order)
     imports = stage.imports.union(*(modules[name].imports for name in order))
     guarded_imports = imported(stage.guard.body)
     standard = {pair for pair in imports if pair[0].split(".")[0] in sys.stdlib_module_names}
+    sections = [section(name, modules[name]) for name in order]
     parts = [
-        header(stage), written(standard), stage.text(stage.guard),
-        written(imports - standard - guarded_imports),
+        header(stage), written(standard), *sections[:first], stage.text(stage.guard),
+        written(imports - standard - guarded_imports), *sections[first:],
     ]
-    for name in order:
-        title = f"# ==== {name.replace('.', '/')}.py: {modules[name].summary}"
-        parts.append(f"{title}\n\n{modules[name].body}")
     text = "\n\n\n".join([*parts, f"# ==== lstlm.py\n\n{stage.body}"]) + "\n"
     for old, new in FOLDERS.items():
         if text.count(old) != 1:
             raise UserError(f"{CODE}: the line '{old}' should be there once; mend single.py")
         text = text.replace(old, new)
     return text
+
+
+def section(name: str, module: Module) -> str:
+    """What the one file has of a module, under its name."""
+    return f"# ==== {name.replace('.', '/')}.py: {module.summary}\n\n{module.body}"
 
 
 def header(stage: Module) -> str:

@@ -30,23 +30,18 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-try:
+sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
+from backstage.shell import importing
+
+with importing(Path(sys.argv[0]).name):  # the program: this one, or one that stands on this file
     import numpy as np
-    import safetensors  # noqa: F401 - as tqdm, imported here for the error message below
+    import safetensors  # noqa: F401 - as tqdm, so that it is told here if it is missing
     import torch
     from torch import Tensor, nn
     from torch.nn import functional as F
     from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
     from tqdm import tqdm  # noqa: F401
-except KeyboardInterrupt:  # Ctrl-C in the second that this takes
-    raise SystemExit(130) from None
-except ModuleNotFoundError as missing:
-    program = Path(sys.argv[0]).name  # one of those that stand on this file
-    how = "use .venv/bin/python, which make demo makes, or pip install -r requirements.txt"
-    print(f"{program}: error: this Python has no {missing.name}; {how}", file=sys.stderr)
-    raise SystemExit(2) from None
 
-sys.path.append(str(Path(__file__).resolve().parent))  # where python -P does not look
 from backstage.attention import look_back, sinusoids
 from backstage.bookkeeping import Untrained
 from backstage.bpe import WordPieces, to_word_pieces

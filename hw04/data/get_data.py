@@ -48,7 +48,7 @@ from backstage.raw_text import mojibake_note, with_line_feeds  # noqa: E402
 from backstage.shell import guarded, importing  # noqa: E402
 from backstage.words import printable, tokenize_text  # noqa: E402
 
-with importing(Path(sys.argv[0]).name, install="tqdm"):  # or make_digests.py
+with importing(Path(sys.argv[0]).name, install="tqdm", least=0):  # or make_digests.py
     from tqdm import tqdm
 
 BLOCK = 1 << 18  # bytes per read of a file

@@ -112,12 +112,16 @@ class Bookkeeping:
 
     def valid_loss(self) -> float:
         """The loss on the valid stories, with the work shared by the processes."""
+        total, tokens = sum_over_processes(*self.valid_nats())
+        return total / tokens
+
+    def valid_nats(self) -> tuple[float, int]:
+        """The nats of the valid stories that are this process's share, and their target tokens."""
         rank, processes = rank_and_world_size()
         mine = self.valid[rank::processes]
         count = sum(len(story) - 1 for story in mine)
         nats = self.compute_loss(self.bare_model, mine, self.args.B) * count if mine else 0.0
-        total, tokens = sum_over_processes(nats, count)
-        return total / tokens
+        return nats, count
 
     def save_best(self, valid: float) -> bool:
         """Save the model as the best one so far; whether that was possible."""

@@ -1,13 +1,14 @@
 """The two ways in which a program of ours ends early on purpose, and one that nobody wants."""
 
+import errno
 import re
 
-# What the libraries say in a RuntimeError when they get no memory: PyTorch for a CPU and a GPU,
-# C++, oneDNN, CUDA's, and Python for a thread.
+# What the libraries say when they get no memory: PyTorch for a CPU and a GPU, C++, oneDNN, CUDA's,
+# Python for a thread, and the system for a library that is loaded.
 NO_MEMORY = re.compile(
     "out of memory|not enough memory|(?i:can(?:no|')t allocate memory)|unable to mmap|bad_alloc"
     "|could not create a primitive(?! desc)|could not create a memory|ALLOC_FAILED"
-    "|can't start new thread"
+    "|can't start new thread|failed to map segment"
 )
 
 
@@ -21,6 +22,8 @@ class Stopped(Exception):
 
 def lacks_memory(error: BaseException) -> bool:
     """Whether an exception is one of too little memory."""
-    if isinstance(error, MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None
+    if isinstance(error, OSError) and error.errno is not None:  # its text may be a file's name
+        return error.errno == errno.ENOMEM
+    if isinstance(error, RuntimeError | ImportError | OSError):
+        return NO_MEMORY.search(str(error)) is not None
+    return isinstance(error, MemoryError)

@@ -66,7 +66,8 @@ def resume(run) -> None:
         print(printable(f"note: {change}: the result will not be equal to the bit"))
     if run.facts["device"] != "cpu":
         print("note: on a GPU the result will not be equal to the bit")
-    if rank_and_world_size()[1] > 1 and run.config.dropout:
+    dropout = asdict(run.config).get("dropout")  # fflm.py has none
+    if rank_and_world_size()[1] > 1 and dropout:
         # Each process draws its own, and the state has those of the first.
         print("note: with -dropout in several processes the result will not be equal to the bit")
     run.bare_model.load_state_dict(state["weights"])

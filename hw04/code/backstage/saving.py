@@ -1,5 +1,6 @@
 """The files of a training: what is there before it, its state, its end."""
 
+import contextlib
 import math
 import shlex
 import shutil
@@ -67,10 +68,19 @@ class Saving(Bookkeeping):
             self.check_saved()
             raise
 
-    def valid_loss(self) -> float:
-        """The loss on the valid stories; a signal does not wait for it."""
-        with self.signal.stopping_at_once():
-            return super().valid_loss()
+    def valid_nats(self) -> tuple[float, int]:
+        """As Bookkeeping has it; a signal does not wait for it.
+
+        Of several processes each leaves off at its own signal, which all get from torchrun, and
+        then they agree to stop: those that got none when they have done their share.
+        """
+        nats = 0.0
+        count = 0
+        with contextlib.suppress(Stopped), self.signal.stopping_at_once():
+            nats, count = super().valid_nats()
+        if any(sum_over_processes(self.signal.number)):
+            raise Stopped(self.signal.number or signal.SIGTERM)
+        return nats, count
 
     def save_state_if_due(self, state: State | None = None, stories: int = 0) -> None:
         """Save the state now and then, if all is well, and when a signal came; then stop.

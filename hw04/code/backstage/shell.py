@@ -13,6 +13,8 @@ from backstage.folding import on_terminal
 from backstage.launched import launched
 from backstage.words import printable
 
+LEAST_MEMORY = 700 * 10**6  # bytes; with fewer PyTorch may abort where nobody can catch it
+
 
 def guarded(
     program: str, action: Callable[[], int | None], argv: list[str] | None = None,
@@ -170,20 +172,38 @@ def mend_streams() -> None:
 
 
 @contextlib.contextmanager
-def importing(program: str, install: str = "-r requirements.txt") -> Iterator[None]:
+def importing(
+    program: str, install: str = "-r requirements.txt", least: int = LEAST_MEMORY
+) -> Iterator[None]:
     """Let a package that is missing or broken end the program with one line and status 2.
 
-    Ctrl-C in the seconds that imports take ends it with status 130. `install` is what pip installs
-    then.
+    Too little memory for the packages ends it with status 1, Ctrl-C in the seconds that they take
+    with status 130. `install` is what pip installs, and `least` the bytes that they need.
     """
-    mend_streams()
     try:
+        check_limit(least)
         yield
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except (ImportError, OSError) as error:  # OSError: of a library in C
+    except (ImportError, OSError, MemoryError, RuntimeError) as error:  # OSError: of a C library
+        mend_streams()
+        if lacks_memory(error):
+            what = "too little memory; close other programs, or raise the limit of ulimit -v"
+            raise SystemExit(fail(program, f"error: {what}", 1)) from None
+        if isinstance(error, RuntimeError):
+            raise
         what = (str(error).strip().splitlines() or ["a package is broken"])[0]
         if isinstance(error, ModuleNotFoundError):
             what = f"this Python has no {error.name}"
         how = f"use .venv/bin/python, which make demo makes, or pip install {install}"
         raise SystemExit(fail(program, f"error: {what}; {how}", 2)) from None
+
+
+def check_limit(least: int) -> None:
+    """Raise MemoryError if this process may not have so many bytes of addresses."""
+    with contextlib.suppress(ImportError):  # Windows has no such limits
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY and limit < least:
+            raise MemoryError

@@ -28,10 +28,13 @@ class StopSignal:
 
     @contextlib.contextmanager
     def stopping_at_once(self) -> Iterator[None]:
-        """Raise Stopped when a signal comes within this, or came; not in several processes."""
-        self.at_once = rank_and_world_size()[1] == 1  # else the others would wait for this one
+        """Raise Stopped when a signal comes within this, or came.
+
+        Within it no process may wait for another, as that one would wait for ever.
+        """
+        self.at_once = True
         try:
-            if self.at_once and self.number:
+            if self.number:
                 raise Stopped(self.number)
             yield
         finally:

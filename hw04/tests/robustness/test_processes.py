@@ -122,19 +122,88 @@ def test_a_model_that_the_first_process_cannot_save_is_the_best_of_none(folder, 
     assert "epoch 4, step" in err + out
 
 
-@pytest.mark.thorough
-def test_torchrun_trains_fflm_and_is_refused_a_name_that_another_has(folder, command):
-    """Of the two the first one asks for the lock, and neither reads data before it has it."""
-    assert lstlm.main(command("lm")) == 0
-    corpus = str(folder / "corpus")
-    corpora = ["-train_corpus", corpus, "-valid_corpus", corpus, "-lstm", str(folder / "lm.pt")]
-    small = ["-train", *corpora, "-K", "2", "-N", "4", "-E", "1", "-model", str(folder / "f.pt")]
-    process = torchrun(small, program=fflm)
+SLOW = """
+import os, sys, time
+from pathlib import Path
+sys.path.append({code!r})
+import lstlm
+import {name}
+from backstage.processes import leave
+count = 0
+whole = lstlm.compute_loss
+
+def compute_loss(*args):
+    global count
+    count += 1
+    if count == 2:
+        Path(__file__ + "." + os.environ["RANK"]).touch()
+        time.sleep(100)
+    return whole(*args)
+
+lstlm.compute_loss = compute_loss
+leave({name}.main())
+"""
+
+
+def stop_in_slow_validation(folder: Path, argv: list[str], program) -> None:
+    """Have torchrun get SIGTERM in the second valid loss of a training, which takes 100 seconds."""
+    code = str(Path(lstlm.__file__).parent)
+    slow = folder / "slow.py"
+    slow.write_text(SLOW.format(code=code, name=program.__name__))
+    process = torchrun(argv, program=SimpleNamespace(__file__=str(slow)))
+    wait_for(lambda: all((folder / f"slow.py.{rank}").exists() for rank in range(2)))
+    started = time.monotonic()
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - started < 15, err  # after 30 torchrun would have killed them
+    assert process.returncode != 0
+    assert err.count("stopped and saved; go on with: the same torchrun command and -resume") == 1
+    assert "Traceback" not in err[: err.index("stopped and saved")]
+
+
+def run_to_end(argv: list[str], program=lstlm) -> str:
+    """What two processes print that train to the end."""
+    process = torchrun(argv, program)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert out.count("best valid loss") == 1
+    return out
+
+
+@pytest.mark.thorough
+def test_torchrun_stopped_in_a_long_validation_stops_soon_and_resumes_equal(folder, command):
+    run_to_end(command("whole"))
+    stop_in_slow_validation(folder, command("m"), lstlm)
+    assert "going on after step 3 of epoch 1" in run_to_end([*command("m"), "-resume"])
+    check_equal(folder, "m")
+
+
+@pytest.fixture
+def feedforward(folder, command):
+    """A function that gives a command of fflm.py, to train for 6 steps on the same stories."""
+    assert lstlm.main(command("lm")) == 0
+    corpus = str(folder / "corpus")
+    corpora = ["-train_corpus", corpus, "-valid_corpus", corpus, "-lstm", str(folder / "lm.pt")]
+    flags = "-K 2 -N 8 -E 2 -B 4 -bptt 5 -valid_every 2 -lr 0.01"
+    return lambda name: ["-train", *corpora, *flags.split(), "-model", str(folder / f"{name}.pt")]
+
+
+@pytest.mark.thorough
+def test_torchrun_trains_fflm_as_one_process_does_and_resumes_equal(folder, feedforward):
+    assert fflm.main(feedforward("one")) == 0
+    run_to_end(feedforward("whole"), fflm)
+    check_alike(folder, "whole", "one")
+    stop_in_slow_validation(folder, feedforward("m"), fflm)
+    assert "going on after step 3 of epoch 1" in run_to_end([*feedforward("m"), "-resume"], fflm)
+    check_equal(folder, "m")
+    check_files(folder)
+
+
+@pytest.mark.thorough
+def test_torchrun_of_fflm_is_refused_a_name_that_another_has(folder, feedforward):
+    """Of the two the first one asks for the lock, and neither reads data before it has it."""
     with held(folder / "f.pt") as holder:
-        process = torchrun(small, program=fflm)
+        process = torchrun(feedforward("f"), program=fflm)
         out, err = process.communicate(timeout=300)
     assert process.returncode == 1 and out == ""  # torchrun's own status
     assert f"fflm.py: error: {folder}/f.pt: process {holder} works on it" in err
@@ -220,6 +289,19 @@ def test_killed_and_resumed_in_two_processes(launch, folder, command):
     assert status[0] == -signal.SIGKILL
     assert launch([*command("m"), "-resume"], output, processes=2) == [0, 0]
     assert "going on after step 4" in (folder / "output.0").read_text()
+    check_equal(folder, "m")
+
+
+@pytest.mark.parametrize("ranks", [[0, 1], [1], pytest.param([0], marks=pytest.mark.thorough)])
+def test_stopped_in_the_valid_loss_of_two_processes_and_resumed(launch, folder, command, ranks):
+    """Each that got the signal leaves off, the other when it has done its share."""
+    output = folder / "output"
+    assert launch(command("whole"), output, processes=2) == [0, 0]
+    status = launch(command("m"), output, processes=2, stopped=[2, *ranks])
+    assert status == [128 + signal.SIGTERM] * 2
+    assert "stopped and saved" in (folder / "output.0").read_text()
+    assert content_of(folder / "m.state.pt")["numbers"]["step"] == 3
+    assert launch([*command("m"), "-resume"], output, processes=2) == [0, 0]
     check_equal(folder, "m")
 
 

@@ -304,10 +304,60 @@ def test_a_model_for_which_there_is_too_little_is_not_called_damaged(
     assert "too little memory" in one_line(capsys.readouterr().err)
 
 
+IMPORTS = "too little memory; close other programs, or raise the limit of ulimit -v"
+
+
+@pytest.mark.parametrize("error", [
+    "ImportError('libtorch_cpu.so: failed to map segment from shared object')",
+    *map(thorough, ("OSError('x.so: cannot allocate memory in static TLS block')", "MemoryError()",
+                    "RuntimeError('std::bad_alloc')", "OSError(12, 'Cannot allocate memory')")),
+])
+def test_too_little_memory_while_the_libraries_load(tmp_path, error):
+    (tmp_path / "torch.py").write_text(f"raise {error}\n")
+    command = [sys.executable, lstlm.__file__, "-h"]
+    environment = {**ONE_THREAD, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"lstlm.py: error: {IMPORTS}\n"
+
+
+def test_what_is_broken_in_another_way_is_not_called_too_little_memory(tmp_path):
+    (tmp_path / "torch.py").write_text("raise OSError('libcudart.so: no such file')\n")
+    command = [sys.executable, lstlm.__file__, "-h"]
+    environment = {**ONE_THREAD, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("lstlm.py: error: libcudart.so: no such file; use .venv")
+
+
+def limited_to(megabytes: int):
+    """A function that a new process calls, to have no more memory than this."""
+    limit = megabytes * 10**6
+    return partial(resource.setrlimit, resource.RLIMIT_AS, (limit, limit))
+
+
+@pytest.mark.parametrize("size", [25, 500, *map(thorough, (60, 100, 200, 400, 550, 600, 650, 699))])
+def test_a_limit_with_which_the_libraries_cannot_load(size):
+    done = python(lstlm.__file__, "-h", preexec_fn=limited_to(size))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"lstlm.py: error: {IMPORTS}\n"
+
+
 @pytest.mark.thorough
-@pytest.mark.parametrize("size", [800, 1000, 1200])
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_each_program_with_a_limit_that_is_too_low_for_the_libraries(path):
+    done = python(path, "-h", preexec_fn=limited_to(400))
+    if done.returncode:
+        assert (done.returncode, done.stdout) == (1, "")
+        assert IMPORTS in one_line(done.stderr, path.name)
+    else:  # it needs none of the large ones
+        assert done.stderr == "" and done.stdout.startswith("usage: ")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("size", [700, 800, 1000, 1200])
 def test_a_process_that_gets_so_many_megabytes(folder, size):
-    limit = partial(resource.setrlimit, resource.RLIMIT_AS, (size * 10**6, size * 10**6))
+    limit = limited_to(size)
     large = ["-N", "1500", "-EDim", "2000", "-precision", "fp32"]
     plain = [flag for flag in flags(folder, "m") if flag != "-tie"]
     done = python(lstlm.__file__, *plain, *large, preexec_fn=limit)

@@ -12,6 +12,7 @@ moments, `save_steps`, and perhaps
     processes   how many train together, as torchrun would start them; each has output.N
     victim      which of the processes alone is killed at that moment
     poisoned    [N, K, L]: the losses number K to L of process N are no numbers
+    stopped     [K, N, ...]: SIGTERM comes to processes N, ... in their valid loss number K
 """
 
 import io
@@ -124,9 +125,26 @@ def poison(first: int, last: int) -> None:
     lstlm.LSTMLM.loss = loss
 
 
+def stop_in_valid_loss(number: int) -> None:
+    """Let SIGTERM come as this process begins its valid loss of that number."""
+    count = 0
+    whole = lstlm.compute_loss
+
+    def compute_loss(*args):
+        nonlocal count
+        count += 1
+        if count == number:
+            signal.raise_signal(signal.SIGTERM)
+            raise AssertionError("the signal should have ended it")
+        return whole(*args)
+
+    lstlm.compute_loss = compute_loss
+
+
 def train(
     argv: list[str], output: str, save_steps: int, fatal: list | None = None,
     poisoned: list | None = None, save_seconds: float = 300, victim: int | None = None,
+    stopped: list | None = None,
 ) -> None:
     """Train, and end this process. What it prints goes to `output`, then the moments' counts."""
     signal.alarm(SECONDS)
@@ -143,6 +161,8 @@ def train(
         moments.install()
         if poisoned and poisoned[0] == rank:
             poison(*poisoned[1:])
+        if stopped and rank in stopped[1:]:
+            stop_in_valid_loss(stopped[0])
         status = lstlm.main(argv)
         print(json.dumps(moments.counts))
     finally:
