@@ -107,14 +107,24 @@ def load_checkpoint(
     )
     config = Config(**content["config"])
     check_asked(path, config, asked or {})
-    weights = content["weights"]
-    model = config.build(model_class, weights["embedding.weight"].float(), precision)
-    model.load_state_dict(weights)
     words = content["words"]
+    model = shaped(config, model_class, len(words), precision)
+    weights = content["weights"]
+    learned = weights.pop("learned")  # a mask
+    weights = {name: tensor.float() for name, tensor in weights.items()}
+    model.load_state_dict({**weights, "learned": learned}, assign=True)
+    if config.tie:  # which are two parameters now
+        model.output.weight = model.embedding.weight
     token2idx = {word: i for i, word in enumerate(words)}
     bpe = WordPieces(content["pieces"]) if config.tokenizer == "bpe" else None
     names = by_word(content.get("names", []))  # which older files do not have
     return Loaded(model.eval(), config, words, token2idx, content["facts"], bpe, names)
+
+
+def shaped(config: Config, model_class, V: int, precision=torch.float32) -> nn.Module:
+    """A model whose tensors have a shape and no numbers, so that it costs nothing to make."""
+    with torch.device("meta"):
+        return config.build(model_class, torch.empty(V, config.EDim), precision)
 
 
 def instead_of(model: Path) -> str:
@@ -196,8 +206,7 @@ def check_weights(weights: dict[str, Tensor], config: Config, V: int, model_clas
     layers = sum("weight_ih_l" in name for name in weights)
     if config.H * (1 + config.bidirectional) != layers:  # before that many are made
         raise ValueError("its layers do not match its weights")
-    with torch.device("meta"):  # tensors there have a shape and no numbers
-        model = config.build(model_class, torch.empty(V, config.EDim))
+    model = shaped(config, model_class, V)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if {name: tensor.shape for name, tensor in weights.items()} != shapes:
         raise ValueError("its weights do not match its sizes")
