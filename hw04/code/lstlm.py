@@ -274,7 +274,8 @@ class LSTMLM(nn.Module):
         Given `targets` (B, T), the mean nats per target token instead, computed in chunks without
         the full logits. Padding is known from `lengths` alone. `state` carries (h, c), earlier
         outputs and the position from one segment of the stories to the next; it is updated in
-        place. If it has more stories than `inputs`, the last ones have ended.
+        place. If it has more stories than `inputs`, the last ones have ended. With its `last_only`
+        there are logits (B, 1, V) of the last position alone.
         """
         T = inputs.shape[1]
         past = self.start_from(state, len(inputs))
@@ -296,6 +297,8 @@ class LSTMLM(nn.Module):
             features = torch.cat([hidden, context], 2)  # (B, T, 2D): [h ; c]
         if state is not None:
             self.bring_forward(state, hidden)
+            if state.last_only:
+                features = features[:, -1:]
         if targets is None:
             return self.output(features.to(self.output.weight.dtype))  # (B, T, V)
         return self.loss(features, lengths, targets)

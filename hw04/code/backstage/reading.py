@@ -35,8 +35,8 @@ def read(model, new: Tensor, state: State) -> None:
     K, count = new.shape
     hidden = True if count < 5000 else None  # None: hidden if no terminal sees it
     bar = tqdm(total=count, desc="reading", unit=" tokens", leave=False, disable=hidden)
-    last = model.output.register_forward_pre_hook(lambda output, given: given[0][:, -1:])
-    with bar, last:
+    state.last_only = True
+    with bar:
         for part in new.split(max(1, ROWS // K), 1):
             n = part.shape[1]
             logits = model(part, torch.full((K,), n), state=state)  # (K, 1, V)

@@ -11,7 +11,7 @@ class State:
     """The past of B stories: `LSTMLM.forward` reads it and brings it forward, detached.
 
     Begun empty. While text is generated it also keeps the ids that were read and the logits after
-    the last of them.
+    the last of them, and asks for no others.
     """
 
     recurrent: list = field(default_factory=list)  # final states of self.lstm, and of self.last
@@ -19,6 +19,7 @@ class State:
     position: int = 0  # how many tokens of each story that was
     stories: list[list[int]] = field(default_factory=list)  # ids
     logits: Tensor | None = None  # (B, V)
+    last_only: bool = False  # whether the logits of the last position are all that is asked for
 
     def forget(self) -> None:
         """Begin anew."""

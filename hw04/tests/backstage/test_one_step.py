@@ -1,5 +1,6 @@
 """backstage/one_step.py: one token at a time gives what the layers of torch.nn give."""
 
+import backstage.reading
 import pytest
 import torch
 from backstage.one_step import Int8Weight, OneStep, gru_cell, lstm_cell, rnn_cell
@@ -38,6 +39,19 @@ def test_a_batch_of_stories_is_each_of_them(model):
         for row, story in zip(logits, stories, strict=True):
             alone = next_logits(model, [story[:end]], State())[0]
             torch.testing.assert_close(row, alone, rtol=0, atol=1e-12)
+
+
+def test_a_prompt_gets_the_logits_of_its_last_position_alone(model, monkeypatch):
+    monkeypatch.setattr(backstage.reading, "ROWS", 4)  # two positions of both stories at a time
+    stories = [story[:-1] for story in make_stories([9, 9], 40)]  # of 10 ids
+    sizes = []
+    state = State()
+    counted = model.output.register_forward_hook(lambda *given: sizes.append(given[2].shape[1]))
+    with counted:
+        logits = next_logits(model, stories, state)  # (2, V)
+    assert sizes == [1] * 5
+    expected = model(torch.tensor(stories), torch.full((2,), 10))  # (2, 10, V)
+    torch.testing.assert_close(logits, expected[:, -1], rtol=0, atol=1e-12)
 
 
 def test_it_is_made_anew_when_weights_or_precision_change():
