@@ -44,17 +44,16 @@ class LinearCrossEntropy(torch.autograd.Function):
         # A chunk adds V N numbers to the weight's gradient: with far fewer than N rows a chunk that
         # costs much.
         rows = max(1, chunk_size(CHUNK, weight) // V, weight.shape[1] * 3 // 4)
-        ones = low_weight.new_ones(len(low_weight), 1)
-        chunks = zip(hidden.split(rows), targets[:, None].split(rows), strict=True)
-        for x, target in chunks:  # (r, N), (r, 1)
+        ones = low_weight.new_ones(max(rows, len(low_weight)))  # sums are fast as products
+        for x, target in zip(hidden.split(rows), targets.split(rows), strict=True):
             probs = product(x, low_weight, low_bias)  # (r, V) logits, replaced by
             torch.softmax(probs, 1, out=probs)
-            picked = probs.gather(1, target)  # (r, 1)
-            total += nats_of(picked, x, low_weight, low_bias, target).sum()
-            slope = probs.scatter_(1, target, 0)
+            places = torch.arange(len(x), device=x.device), target
+            total += nats_of(probs[places], x, low_weight, low_bias, target).sum()
             # p - 1 of a target is minus the sum of the others, which keeps its digits near p = 1.
-            slope.scatter_(1, target, -(slope @ ones))
-            grad_bias += slope.sum(0, dtype=weight.dtype)
+            slope = probs.index_put_(places, probs.new_zeros(()))
+            slope[places] = -(slope @ ones[: slope.shape[1]])
+            grad_bias += ones[: len(x)] @ slope
             grad_weight += weight_gradient(slope, x)
             grad_hidden.append(product(slope, low_weight.t()))
         ctx.grads = torch.cat(grad_hidden), grad_weight[:V], grad_bias[:V]
@@ -68,15 +67,15 @@ class LinearCrossEntropy(torch.autograd.Function):
 
 
 def nats_of(picked: Tensor, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """-log of the targets' probabilities `picked` (r, 1), in float32 or better; targets (r, 1).
+    """-log of the targets' probabilities `picked` (r,), in float32 or better.
 
     Those so small that digits are lost are computed anew from x (r, N).
     """
     nats = -picked.to(torch.promote_types(picked.dtype, torch.float32)).log()
-    rare = (picked[:, 0] < UNDERFLOW).nonzero()[:, 0]
+    rare = (picked < UNDERFLOW).nonzero()[:, 0]
     if len(rare):
         logits = product(x[rare], weight, bias).to(nats.dtype)
-        nats[rare] = logits.logsumexp(1, keepdim=True) - logits.gather(1, targets[rare])
+        nats[rare] = F.cross_entropy(logits, targets[rare], reduction="none")
     return nats
 
 
