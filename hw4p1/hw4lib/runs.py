@@ -117,7 +117,7 @@ def check_same_run(config: dict, before: dict, path: Path) -> None:
     """
 
     def kept(c: dict) -> dict:
-        settings = ("gradient_accumulation_steps", "seed")
+        settings = ("gradient_accumulation_steps", "gradient_clip", "seed")
         return {
             **c, "Name": "", "training": {key: c["training"][key] for key in settings},
             "data": {**c["data"], "root": "", "NUM_WORKERS": 0},

@@ -59,6 +59,9 @@ def check_numbers(content: dict) -> None:
     best = content.get("best_metric", math.inf)
     if not is_number(best) or math.isnan(best):
         raise ValueError(f"best_metric is {shown(best)}")
+    scale = content.get("embedding_scale", 1.0)
+    if not is_number(scale) or not 0 < scale < LARGEST:
+        raise ValueError(f"embedding_scale is {shown(scale)}")
     for entry in content.get("training_history", []):
         rest = {key: value for key, value in entry.items() if key not in ("epoch", "lr")}
         if not is_count(entry["epoch"]) or not (entry["lr"] is None or is_number(entry["lr"])):
