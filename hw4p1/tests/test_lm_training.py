@@ -552,6 +552,22 @@ def test_a_checkpoint_of_another_shape(lab):
         deeper.load_checkpoint("a.pth")
 
 
+def test_an_untied_checkpoint_is_none_of_a_tied_model(lab):
+    """Else one of its matrices would take the place of the other, and nobody would be told."""
+    lab.trainer().save_checkpoint("a.pth")
+    tied = lab.trainer(model={"weight_tying": True}, optimizer=False)
+    before = tied.model.final_linear.weight.clone()
+    words = r"target_embedding\.weight and final_linear\.weight are tied in the model, and two in"
+    with pytest.warns(UserWarning, match=words), pytest.raises(RuntimeError, match="nothing in it"):
+        tied.load_checkpoint("a.pth")
+    assert torch.equal(tied.model.final_linear.weight, before)
+    tied.save_checkpoint("b.pth")
+    free = lab.trainer(optimizer=False)  # has room for both, which are equal
+    free.load_checkpoint("b.pth")
+    batch = next(iter(lab.loader()))[0]
+    assert_close(free.model.eval()(batch)[0], tied.model.eval()(batch)[0], rtol=0, atol=0)
+
+
 def test_parts_of_a_checkpoint_that_fit_are_loaded(lab):
     trainer = lab.trainer("one")
     trainer.save_checkpoint("a.pth")

@@ -557,7 +557,7 @@ class BaseTrainer(ABC):
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
         """Take weights over if all fit, else raise UserError that names the first misfit."""
-        misfit = first_misfit(weights, self.model.state_dict())
+        misfit = first_misfit(weights, self.model)
         if misfit:
             raise UserError(f"{misfit}; use the model it is of")
         self.model.load_state_dict(weights)
