@@ -172,6 +172,21 @@ def test_gradients_that_are_short_enough_stay_as_they_are(lab):
     assert_close(*results, rtol=0, atol=0)
 
 
+def test_an_overflow_is_a_skipped_step_with_a_limit_too(lab):
+    trainer = lab.trainer(gradient_clip=0.05, dtype=torch.float32)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer._backward(next(iter(lab.loader())), 1)
+    trainer.model.norm.bias.grad[0] = math.inf
+    trainer._update()
+    assert_close(dict(trainer.model.state_dict()), before, rtol=0, atol=0)
+    assert trainer.scheduler.last_epoch == 0 and trainer.scaler.get_scale() == 512
+    trainer._backward(next(iter(lab.loader())), 1)
+    trainer._update()
+    assert trainer.scheduler.last_epoch == 1
+    assert all(p.isfinite().all() for p in trainer.model.parameters())
+
+
 @pytest.mark.parametrize("clip", [-1, -0.5, "1e-1", True, None, math.nan, math.inf])
 def test_a_limit_that_is_none_is_refused(lab, clip):
     with pytest.raises(ValueError, match=r"training\.gradient_clip is .*; give a number"):
