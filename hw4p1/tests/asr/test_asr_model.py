@@ -261,6 +261,16 @@ def test_a_decoder_begins_as_it_was_trained_on_text(tmp_path, layers):
     assert ("dec_layers.2.ffn.norm.bias" in names["new"]) == (layers < 3)
 
 
+@pytest.mark.parametrize("scale", [None, 8**0.5])
+def test_a_decoder_has_the_factor_of_the_embedding_that_it_begins_with(tmp_path, scale):
+    text_model(tmp_path / "lm.pth", weight_tying=True)
+    content = torch.load(tmp_path / "lm.pth", weights_only=True)
+    torch.save(content | ({"embedding_scale": scale} if scale else {}), tmp_path / "lm.pth")
+    sizes = {**SIZES, "weight_tying": True}
+    model, _ = EncoderDecoderTransformer.from_pretrained_decoder(tmp_path / "lm.pth", sizes)
+    assert model.embedding_scale == (scale or 1.0)
+
+
 @pytest.mark.parametrize(("changed", "message"), [
     ({"num_heads": 2}, r"lm\.pth: 2 heads, but model\.num_decoder_heads is 4"),
     ({"d_ff": 12}, r"lm\.pth: does not fit: dec_layers\.0\.ffn"),
