@@ -14,6 +14,11 @@ from backstage.launched import launched
 from backstage.words import printable
 
 LEAST_MEMORY = 700 * 10**6  # bytes; with fewer PyTorch may abort where nobody can catch it
+TRAINING = {"-train", "--train"}
+# How many times a thread of PyTorch looks for work before it sleeps, which libgomp reads when it is
+# loaded. A training lasts, beside other work, whose turn it is while a thread spins; for evaluation
+# and generation the library's own 300,000 are a quarter faster (bench/README.md).
+SPIN = "1000"
 
 
 def guarded(
@@ -180,6 +185,8 @@ def importing(
     Too little memory for the packages ends it with status 1, Ctrl-C in the seconds that they take
     with status 130. `install` is what pip installs, and `least` the bytes that they need.
     """
+    if TRAINING.intersection(sys.argv):
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
     try:
         check_limit(least)
         yield

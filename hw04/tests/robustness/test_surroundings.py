@@ -304,6 +304,20 @@ def test_a_model_for_which_there_is_too_little_is_not_called_damaged(
     assert "too little memory" in one_line(capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("mode", "own", "spin"),
+    [("-train", {}, "1000"), ("-train", {"GOMP_SPINCOUNT": "7"}, "7"), ("-evaluate", {}, "300000")],
+)
+def test_a_training_leaves_the_processor_to_others_while_it_waits(mode, own, spin):
+    environment = {key: os.environ[key] for key in os.environ if not key.startswith("GOMP")}
+    environment |= {"OMP_DISPLAY_ENV": "VERBOSE", "OMP_NUM_THREADS": "1", **own}
+    command = [sys.executable, lstlm.__file__, mode, "-h"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip("PyTorch's threads are not those of libgomp here")
+    assert f"GOMP_SPINCOUNT = '{spin}'" in done.stderr
+
+
 IMPORTS = "too little memory; close other programs, or raise the limit of ulimit -v"
 
 
