@@ -12,6 +12,7 @@ from hw4lib.entry import Parser, guarded, importing
 with importing("make_speech.py"):
     from hw4lib.config import ASR, load_config
     from hw4lib.data.speech import SIZES, described, make_speech
+    from hw4lib.flags import positive
 
 USAGE = """Short sentences of the embedded stories, read by espeak-ng in 36 voices, rates, pitches.
 
@@ -30,7 +31,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("folder", type=Path, help="what is made; it must not be there")
     for name, count in SIZES.items():
         what = f"sentences of {name} (default: %(default)s)"
-        parser.add_argument(f"--{name}", type=int, metavar="N", default=count, help=what)
+        parser.add_argument(f"--{name}", type=positive, metavar="N", default=count, help=what)
     return parser.parse_args(argv)
 
 
