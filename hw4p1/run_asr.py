@@ -24,6 +24,7 @@ with importing("run_asr.py"):
     from hw4lib.asr_flags import check_search, make_parser
     from hw4lib.config import ASR, LM, idle_settings
     from hw4lib.data import H4Tokenizer
+    from hw4lib.data.normalisation import check_norm
     from hw4lib.data.recordings import recordings_of
     from hw4lib.model import DecoderOnlyTransformer, EncoderDecoderTransformer
     from hw4lib.preparation import (
@@ -157,9 +158,8 @@ def check_settings(config: dict, args: argparse.Namespace, new: bool) -> None:
 
     Or if there is too little memory for it, or for a new run too little room on the disk.
     """
-    bins, wanted = config["data"]["num_feats"], config["model"]["input_dim"]
-    if bins != wanted:
-        raise UserError(f"model.input_dim is {wanted}, data.num_feats is {bins}; set both alike")
+    check_bins(config)
+    check_norm(config["data"]["norm"])
     with torch.device("meta"), contextlib.redirect_stdout(io.StringIO()):
         model = EncoderDecoderTransformer(**config["model"])
         optimizer = create_optimizer(model, config["optimizer"])
@@ -171,6 +171,13 @@ def check_settings(config: dict, args: argparse.Namespace, new: bool) -> None:
         check_room(parameters)
     if args.decoder is not None and not args.decoder.is_file():
         raise UserError(f"--decoder {args.decoder}: no such checkpoint; train it with run_lm.py")
+
+
+def check_bins(config: dict) -> None:
+    """UserError if the model is not made for the features."""
+    bins, wanted = config["data"]["num_feats"], config["model"]["input_dim"]
+    if bins != wanted:
+        raise UserError(f"model.input_dim is {wanted}, data.num_feats is {bins}; set both alike")
 
 
 def make_trainer(config: dict, tokenizer: H4Tokenizer, args: argparse.Namespace) -> ASRTrainer:
@@ -219,6 +226,8 @@ def load_best(args: argparse.Namespace) -> ASRTrainer:
     check_search(args)
     path = checkpoint_path(args.run, "best-metric")
     content = read_best(args.run, ASR)
+    check_bins(content["config"])
+    check_norm(content["config"]["data"]["norm"])
     return loaded_trainer(
         content, path, args.run, args.device, EncoderDecoderTransformer, ASRTrainer
     )

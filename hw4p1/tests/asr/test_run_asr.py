@@ -379,3 +379,38 @@ def test_a_language_model_that_does_not_fit(trained, fails, text_model, changed,
 def test_a_recogniser_is_no_language_model(trained, fails):
     path = checkpoint_path("asr", "best-metric")
     assert "it is not of run_lm.py, train anew" in fails("evaluate", "--lm", path)
+
+
+# ---- A checkpoint from a stranger
+
+
+def changed(content: dict, place: str, value) -> None:
+    *sections, key = place.split(".")
+    for section in sections:
+        content = content[section]
+    content[key] = value
+
+
+@pytest.mark.parametrize(("place", "value", "message"), [
+    ("config.trained_on.mean", [1.0], "its mean and std are not 8 numbers each"),
+    ("config.trained_on.std", ["1"] * 8, "its mean and std are not 8 numbers each"),
+    ("config.trained_on.std", [float("nan")] * 8, "give a finite number"),
+    ("config.trained_on.other", 3, "a model of another kind"),
+    ("config.trained_on", {}, "its mean and std are not"),
+    ("config.model.num_encoder_layers", 500, "1 layers in the checkpoint, but 500"),
+    ("config.model.num_decoder_layers", 2, "1 layers in the checkpoint, but 2"),
+    ("config.model.max_len", 10**9, "positional_encoding.pe is (1, 90, 8) in the checkpoint"),
+    ("config.model.d_model", 10**5, "in the checkpoint"),
+    ("config.model.time_reduction", 10**6, "of which the reduction leaves none"),
+    ("config.model.reduction_method", "lstm", "source_embedding"),
+    ("config.data.num_feats", 5, "model.input_dim is 8, data.num_feats is 5"),
+    ("config.data.norm", "mvn", "data.norm 'mvn'"), ("epoch", -1, "a damaged one"),
+    ("model_state_dict", {}, "nothing in it could be loaded"), ("config.data", 3, "data is 3"),
+])  # fmt: skip
+def test_a_checkpoint_that_is_none_is_one_line(trained, fails, place, value, message):
+    for which in ("best-metric", "last-epoch"):
+        path = checkpoint_path("asr", which)
+        content = torch.load(path, weights_only=True)
+        changed(content, place, value)
+        torch.save(content, path)
+    assert message in fails("evaluate")
