@@ -201,7 +201,9 @@ def test_error_rates_of_nothing():
 
 
 def test_metrics_of_one_text(asr_lab):
-    assert asr_lab.trainer()._calculate_asr_metrics("ABCD", "ABXD")["cer"] == 25
+    metrics = asr_lab.trainer()._calculate_asr_metrics
+    assert metrics("ABCD", "ABXD")["cer"] == 25
+    assert metrics("AB", "ABCD")["cer"] == 100 and metrics("ABCD", "AB")["cer"] == 50
 
 
 # ---- Recognition
