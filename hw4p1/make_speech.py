@@ -10,7 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # which `python -P` le
 from hw4lib.entry import Parser, guarded, importing
 
 with importing("make_speech.py"):
-    from hw4lib.config import ASR, load_config
+    from hw4lib.asr_schema import ASR
+    from hw4lib.config import load_config
     from hw4lib.data.speech import SIZES, described, make_speech
     from hw4lib.flags import positive
 

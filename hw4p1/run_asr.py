@@ -22,7 +22,8 @@ with importing("run_asr.py"):
     import jiwer  # noqa: F401 - looked for now, as it is used after hours
     import torch
     from hw4lib.asr_flags import check_search, make_parser
-    from hw4lib.config import ASR, LM, idle_settings
+    from hw4lib.asr_schema import ASR
+    from hw4lib.config import LM, idle_settings
     from hw4lib.data import H4Tokenizer
     from hw4lib.data.normalisation import check_norm
     from hw4lib.data.recordings import recordings_of

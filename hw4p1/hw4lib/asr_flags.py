@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from .config import ASR
+from .asr_schema import ASR
 from .entry import Parser
 from .errors import UserError
 from .flags import add_train_flags, flag_type, positive, run_name

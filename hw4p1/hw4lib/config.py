@@ -43,23 +43,6 @@ SWITCHES = (
     ("scheduler.warmup.", "scheduler.warmup.enabled"), ("training.wandb_", "training.use_wandb"),
 )  # fmt: skip
 SHARES = ("model.dropout", "model.layer_drop_rate", "loss.label_smoothing")
-ASR_LIMITS = {  # of what the configuration of a recogniser has in other places, or more
-    **{f"model.{name}": (1, 10**6) for name in (
-        "input_dim", "time_reduction", "num_encoder_heads", "num_decoder_heads", "d_ff_encoder",
-        "d_ff_decoder",
-    )},
-    "model.num_encoder_layers": (1, 1000), "model.num_decoder_layers": (1, 1000),
-    "data.num_feats": (1, 10**6), "loss.ctc_weight": (0, 10**6),
-    "training.gradient_clip": (0, LARGEST_NUMBER),
-    **{f"data.specaug_conf.{name}": (0, 10**6) for name in (
-        "freq_mask_width_range", "num_freq_mask", "time_mask_width_range", "num_time_mask",
-    )},
-}  # fmt: skip
-ASR_TRAINED_ON = {
-    "folder": "", "made_of": [], "utterances": 0, "frames": 0, "characters": 0, "tokens": 0,
-    "longest_text": 0, "mean": [], "std": [], "decoder": "", "sha256": "", "val_sha256": "",
-    "tokenizer_sha256": "",
-}
 
 
 class Schema(NamedTuple):
@@ -72,13 +55,7 @@ class Schema(NamedTuple):
     trained_on: dict
 
 
-_NOT_OF_ASR = ("model.d_ff", "model.num_layers", "model.num_heads")
 LM = Schema("run_lm.py", "lm", SHIPPED, LIMITS, TRAINED_ON)
-ASR = Schema(
-    "run_asr.py", "asr", SHIPPED.with_name("asr_config.yaml"),
-    {key: limit for key, limit in LIMITS.items() if key not in _NOT_OF_ASR} | ASR_LIMITS,
-    ASR_TRAINED_ON,
-)
 
 
 def load_config(

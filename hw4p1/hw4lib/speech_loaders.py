@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from .config import ASR, load_config
+from .asr_schema import ASR
+from .config import load_config
 from .data import ASRDataset, H4Tokenizer
 from .data.length_order import LengthOrder
 from .data.normalisation import Stats

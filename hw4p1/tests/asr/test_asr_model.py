@@ -261,6 +261,27 @@ def test_a_decoder_begins_as_it_was_trained_on_text(tmp_path, layers):
     assert ("dec_layers.2.ffn.norm.bias" in names["new"]) == (layers < 3)
 
 
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_tied_embedding_enters_as_it_was_trained(tmp_path, tied, scale):
+    text = text_model(tmp_path / "lm.pth", weight_tying=True)
+    content = torch.load(tmp_path / "lm.pth")
+    torch.save({**content, "embedding_scale": scale}, tmp_path / "lm.pth")
+    sizes = {**SIZES, "weight_tying": tied, "skip_decoder_pe": True}
+    model, _ = EncoderDecoderTransformer.from_pretrained_decoder(tmp_path / "lm.pth", sizes)
+    tokens = torch.tensor([[6, 7, 8]])
+    assert_close(model.embed(tokens), scale * text.target_embedding.weight[tokens])
+    assert_close(model.final_linear.weight, text.final_linear.weight)
+
+
+def test_an_embedding_that_is_not_tied_is_not_taken_for_one_that_is(tmp_path):
+    text_model(tmp_path / "lm.pth")
+    with pytest.raises(ValueError, match=r"lm\.pth: its embedding is not tied"):
+        EncoderDecoderTransformer.from_pretrained_decoder(
+            tmp_path / "lm.pth", {**SIZES, "weight_tying": True}
+        )
+
+
 @pytest.mark.parametrize(("changed", "message"), [
     ({"num_heads": 2}, r"lm\.pth: 2 heads, but model\.num_decoder_heads is 4"),
     ({"d_ff": 12}, r"lm\.pth: does not fit: dec_layers\.0\.ffn"),

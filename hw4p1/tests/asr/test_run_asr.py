@@ -13,7 +13,8 @@ import run_lm
 import torch
 import yaml
 from hw4lib import speech_loaders
-from hw4lib.config import ASR, load_config
+from hw4lib.asr_schema import ASR
+from hw4lib.config import load_config
 from hw4lib.data import speech
 from hw4lib.data.tones import tones
 from hw4lib.runs import checkpoint_path
