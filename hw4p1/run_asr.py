@@ -282,13 +282,16 @@ def evaluate(args: argparse.Namespace) -> None:
     if not loader.dataset.has_text:
         print(f"note: {loader.dataset.partition} has no transcripts; val is evaluated")
         loader = load_partition(args, trainer, "val")
+    data = describe_data(loader)
+    if data["made_of"]:
+        print(printable(f"note: this is {', '.join(data['made_of'])}"))
     results = texts_of(trainer, loader, settings)
     metrics = trainer._calculate_asr_metrics(
         [result["target"] for result in results], [result["generated"] for result in results]
     )
     out.mkdir(parents=True, exist_ok=True)
     record = {
-        "data": describe_data(loader), "trained_on": trainer.config["trained_on"],
+        "data": data, "trained_on": trainer.config["trained_on"],
         "search": {k: v for k, v in settings.items() if k != "lm_model"} | {
             "lm": args.lm.name if args.lm else None
         },

@@ -212,6 +212,7 @@ def test_without_data_speech_is_made(here, run, monkeypatch):
     content = torch.load(checkpoint_path("asr", "best-metric"), weights_only=True)
     assert "no speech" in content["config"]["trained_on"]["made_of"][0]
     assert run("train", "--resume", "--set", "training.epochs=2")[0] == 0  # with the same
+    assert "note: this is tones and noises, one for each letter, which are" in run("evaluate")[1]
 
 
 # ---- evaluate
