@@ -43,7 +43,8 @@ def find_data(given: str | None, config: dict) -> str:
         print(f"no data: making {described()}, in {root}")
         make_speech(root, None, {name: config["data"][f"{name}_partition"] for name in PARTITIONS})
     what = made_of(root / RECORD, config["data"]["train_partition"])
-    return f"note: there is no other data; this is {', '.join(what)}: error rates on it are low"
+    made = f"note: there is no other data; this is {', '.join(what)}"
+    return f"{made}: error rates on it mean only that the program works"
 
 
 def check_folders(data: dict) -> None:
