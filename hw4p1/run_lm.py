@@ -4,6 +4,7 @@
 import argparse
 import contextlib
 import io
+import json
 import math
 import os
 import sys
@@ -57,6 +58,7 @@ with importing("run_lm.py"):
         load_whole,
         read_best,
         read_last,
+        read_run,
         refuse_to_replace,
         resume_command,
     )
@@ -76,9 +78,11 @@ USAGE = """Train, evaluate and use the transformer language model.
 
 Data is a folder with train/, val/ and test/ of .npy transcripts, which make_data.py makes of any
 text. It is that of --data, else `data.root` of the configuration, else the stories that are
-embedded in this repository.
+embedded in this repository. Before any training `generate` and `evaluate` use the model that is
+in shipped/.
 """
 PARTITIONS = ("train", "val", "test")
+SHIPPED_MODEL = HERE / "shipped" / "stories.pth"  # which ship_model.py makes
 SAMPLE_NOTE = (
     "note: on the embedded sample, as there is no other data: its text is from a small grammar, "
     "and easy"
@@ -273,10 +277,22 @@ def print_plan(trainer: LMTrainer, loaders: dict[str, DataLoader]) -> None:
 # ---- evaluate, generate, handin
 
 
-def load_best(args: argparse.Namespace) -> LMTrainer:
-    """A trainer with the best model of a run and all that it was made with; it writes nothing."""
-    path = checkpoint_path(args.run, "best-metric")
-    content = read_best(args.run)
+def choose_model(args: argparse.Namespace) -> Path:
+    """The best checkpoint of a run, or the shipped one where no run is named and none is there.
+
+    The run's name is set to what it is.
+    """
+    if args.run is None and not (RUNS / "lm").exists():
+        args.run = "shipped"
+        print(f"note: the shipped model, as there is no run {RUNS / 'lm'}; `train` makes it")
+        return SHIPPED_MODEL
+    args.run = args.run or "lm"
+    return checkpoint_path(args.run, "best-metric")
+
+
+def load_best(args: argparse.Namespace, path: Path) -> LMTrainer:
+    """A trainer with the model of a checkpoint and all that it was made with; it writes nothing."""
+    content = read_run(path) if path == SHIPPED_MODEL else read_best(args.run)
     return loaded_trainer(content, path, args.run, args.device, DecoderOnlyTransformer, LMTrainer)
 
 
@@ -312,14 +328,19 @@ def load_test(args: argparse.Namespace, trainer: LMTrainer) -> tuple[DataLoader,
 
 def evaluate(args: argparse.Namespace) -> None:
     """Metrics of the best model on the test split, and text generated in three ways."""
+    path = choose_model(args)
     out = args.out or Path("evaluated") / args.run
     if RUNS.resolve() in (out.resolve(), *out.resolve().parents):
         raise UserError(f"--out {out}: that is where runs are; choose another folder")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is there, and no folder; choose another")
     note_missing("matplotlib", "picture of attention")
-    trainer = load_best(args)
+    trainer = load_best(args, path)
+    if path == SHIPPED_MODEL and (note := find_data(args, trainer.config)):
+        print(note)
     loader, record = load_test(args, trainer)
+    if path == SHIPPED_MODEL:
+        print(measured(record["test_data"]))
     if seen := look_for_training(loader.dataset, trainer.config).what:
         print(printable(f"note: {seen}"))
     out.mkdir(parents=True, exist_ok=True)
@@ -333,12 +354,24 @@ def evaluate(args: argparse.Namespace) -> None:
     print(f"numbers in {out / 'test_metrics.json'}, texts beside it")
 
 
+def measured(test_data: dict) -> str:
+    """On which transcripts the shipped model was measured, and whether these are the same."""
+    card = json.loads(SHIPPED_MODEL.with_suffix(".json").read_text("utf-8"))
+    data = card["test_data"]
+    others = "these" if data["sha256"] == test_data["sha256"] else "others than these"
+    return (
+        f"note: the shipped model was measured on {data['transcripts']:,} transcripts of "
+        f"{', '.join(data['made_of'])}, {others}: perplexity_char "
+        f"{card['test']['perplexity_char']:.4f}"
+    )
+
+
 def generate(args: argparse.Namespace) -> None:
     """Continue a prompt."""
     take_prompt(args)
     for idle in idle_flags(args):
         print(idle)
-    trainer = load_best(args)
+    trainer = load_best(args, choose_model(args))
     tokenizer = trainer.tokenizer
     longest = max(map(len, tokenizer.tokenizer.get_vocab()))  # characters of a token
     if len(args.prompt) > longest * trainer.model.max_len:
@@ -374,7 +407,7 @@ def handin(args: argparse.Namespace) -> None:
     """Evaluate the best model and pack what is handed in."""
     check_out(args.out)
     architecture = RUNS / args.run / "model_arch.txt"
-    trainer = load_best(args)
+    trainer = load_best(args, checkpoint_path(args.run, "best-metric"))
     if not architecture.is_file():
         raise UserError(f"{architecture}: it is handed in, and not there; train anew")
     loader, record = load_test(args, trainer)

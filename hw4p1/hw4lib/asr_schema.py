@@ -1,7 +1,7 @@
 """What the configuration of run_asr.py has that of run_lm.py has not."""
 
 from . import config
-from .config import LARGEST_NUMBER, SHIPPED, Schema
+from .config import SHIPPED, Schema
 
 LIMITS = {  # least and most, of settings that run_lm.py has not
     **{f"model.{name}": (1, 10**6) for name in (
@@ -10,7 +10,6 @@ LIMITS = {  # least and most, of settings that run_lm.py has not
     )},
     "model.num_encoder_layers": (1, 1000), "model.num_decoder_layers": (1, 1000),
     "data.num_feats": (1, 10**6), "loss.ctc_weight": (0, 10**6),
-    "training.gradient_clip": (0, LARGEST_NUMBER),
     **{f"data.specaug_conf.{name}": (0, 10**6) for name in (
         "freq_mask_width_range", "num_freq_mask", "time_mask_width_range", "num_time_mask",
     )},

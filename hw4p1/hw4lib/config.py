@@ -25,6 +25,7 @@ LIMITS = {  # least and most
     "model.num_heads": (1, 10**6), "training.epochs": (1, LARGEST_NUMBER),
     "training.gradient_accumulation_steps": (1, LARGEST_NUMBER),
     "training.seed": (0, LARGEST_NUMBER),
+    "training.gradient_clip": (0, LARGEST_NUMBER),
 }  # fmt: skip
 _PLAIN_TAGS = (":bool", ":int", ":float", ":null")
 FOUND = ("max_len", "num_classes")  # of the data and the tokenizer, by run_lm.py

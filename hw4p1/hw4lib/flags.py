@@ -35,13 +35,17 @@ def make_parser(usage: str, commands: dict[str, Callable], device: str) -> Parse
     )
     parsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, what: str, data: str = "") -> Callable:
-        """A command, with the flags of all commands; returns the function that adds others."""
+    def command(name: str, what: str, data: str = "", default: str | None = "lm") -> Callable:
+        """A command, with the flags of all commands; returns the function that adds others.
+
+        Without a default run it is lm, or the shipped model where that is not there.
+        """
         command_parser = parsers.add_parser(name, help=what, description=what)
         command_parser.set_defaults(command=commands[name])
         add = command_parser.add_argument
-        what = "its files are in expts/NAME (default: lm)"
-        add("--run", type=run_name, default="lm", metavar="NAME", help=what)
+        shown = default or "lm, or the shipped model where that is not there"
+        what = f"its files are in expts/NAME (default: {shown})"
+        add("--run", type=run_name, default=default, metavar="NAME", help=what)
         what = f"where it computes (default here: {device}, or what a resumed run had)"
         add("--device", choices=("cpu", "cuda"), help=what)
         if data:
@@ -55,10 +59,10 @@ def make_parser(usage: str, commands: dict[str, Callable], device: str) -> Parse
     ))
     of_training = "that of the training"
     what = "Metrics of the best model on the test split, and texts."
-    add = command("evaluate", what, of_training)
+    add = command("evaluate", what, of_training, None)
     what = "where numbers, texts and a picture go (default: evaluated/NAME)"
     add("--out", type=Path, metavar="DIR", help=what)
-    add = command("generate", "Continue a prompt.")
+    add = command("generate", "Continue a prompt.", default=None)
     add_generate_flags(add)
     defaults = {name: default for name, (default, _) in OF_METHODS.items()}
     parsers.choices["generate"].set_defaults(**defaults)

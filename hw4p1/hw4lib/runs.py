@@ -75,8 +75,8 @@ def read_best(run: str, schema: Schema = LM) -> dict:
     if (RUNS / run / "config.yaml").is_file():
         what = "epoch 1 is not complete, and nothing of it is saved yet; wait for it, or"
         raise UserError(f"{RUNS / run}: {what} {again}")
-    there = [path.name for path in RUNS.iterdir() if path.is_dir()] if RUNS.is_dir() else []
-    near = nearest(run, sorted(there))
+    there = {path.name for path in RUNS.iterdir() if path.is_dir()} if RUNS.is_dir() else set()
+    near = nearest(run, sorted(there - {run}))
     hint = f"; did you mean --run {near}?" if near else "; train first"
     raise UserError(f"{best}: no such checkpoint{hint}")
 
@@ -118,7 +118,7 @@ def check_same_run(config: dict, before: dict, path: Path) -> None:
     """
 
     def kept(c: dict) -> dict:
-        settings = ("gradient_accumulation_steps", "seed")
+        settings = ("gradient_accumulation_steps", "gradient_clip", "seed")
         return {
             **c, "Name": "", "training": {key: c["training"][key] for key in settings},
             "data": {**c["data"], "root": "", "NUM_WORKERS": 0},

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.tiny import V, ids, make_model, padded
 from torch import nn
+from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
@@ -121,11 +122,13 @@ def loop_ffn(x, layer):
 
 
 def loop_logits(tokens, model):
-    """What the model has to say of one sequence (T,) without padding, by plain loops: (T, V)."""
-    pe = model.positional_encoding.pe[0]
-    x = torch.stack(
-        [model.target_embedding.weight[token] + pe[t] for t, token in enumerate(tokens)]
-    )
+    """What the model has to say of one sequence (T,) without padding, by plain loops: (T, V).
+
+    A tied embedding enters times sqrt(d_model).
+    """
+    pe, embedding = model.positional_encoding.pe[0], model.target_embedding.weight
+    scale = math.sqrt(pe.shape[1]) if embedding is model.final_linear.weight else 1
+    x = torch.stack([embedding[token] * scale + pe[t] for t, token in enumerate(tokens)])
     for layer in model.dec_layers:
         x, _ = loop_attention(x, layer.self_attn, lambda i, j: j <= i)
         x = loop_ffn(x, layer.ffn)
@@ -352,6 +355,47 @@ def test_weight_tying_is_one_parameter():
     assert torch.equal(tied.target_embedding.weight, tied.final_linear.weight)
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_what_enters_the_layers_and_what_leaves_them(tied):
+    """Inputs sqrt(d_model) * E if tied, else E; scores H E^T + b."""
+    model, batch = make_model(weight_tying=tied), ids(3, 7)
+    seen = {}
+    model.positional_encoding.register_forward_hook(lambda m, i, out: seen.update(inputs=i[0]))
+    model.norm.register_forward_hook(lambda m, i, out: seen.update(hidden=out))
+    logits, _ = model(batch)
+    E, W = model.target_embedding.weight, model.final_linear.weight
+    assert (E is W) == tied
+    assert_close(seen["inputs"], E[batch] * (8**0.5 if tied else 1), **EXACT)
+    assert_close(logits, seen["hidden"] @ W.T + model.final_linear.bias, **EXACT)
+
+
+def loss_after(steps: int, tied: bool) -> float:
+    """The loss of a model that has read texts in which two tokens may follow on each."""
+    draw = torch.Generator().manual_seed(1)
+    followers = torch.randint(40, (40, 2), generator=draw)
+    texts = [torch.randint(40, (steps, 16), generator=draw)]
+    for _ in range(31):
+        which = torch.randint(2, (steps, 16), generator=draw)
+        texts.append(followers[texts[-1], which])
+    torch.manual_seed(0)
+    model = DecoderOnlyTransformer(2, 64, 2, 128, 0.0, 32, 40, weight_tying=tied).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    lengths = torch.full((16,), 31)
+    for batch in torch.stack(texts, 2):  # (16, 32)
+        optimizer.zero_grad()
+        logits, _ = model(batch[:, :-1], lengths, need_weights=False)
+        loss = cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+        loss.backward()
+        optimizer.step()
+    return loss.item()
+
+
+def test_a_tied_model_learns_as_fast_as_an_untied_one():
+    """Without the factor it is at twice the loss here."""
+    tied, untied = (loss_after(60, tied) for tied in (True, False))
+    assert math.log(2) < untied < 1 and tied < 1.1 * untied
+
+
 def test_all_layers_dropped():
     model = make_model(layer_drop_rate=1.0).train()
     batch, lengths = padded(RAGGED)
@@ -386,9 +430,10 @@ def test_training_needs_lengths_and_scores_need_evaluation():
         model.score(ids(2, 5))
 
 
+@pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize(("B", "L"), [(1, 1), (4, 1), (1, 16), (3, 7)])
-def test_score_is_the_last_row_of_the_logits(B, L):
-    model, prompts = make_model(), ids(B, L)
+def test_score_is_the_last_row_of_the_logits(B, L, tied):
+    model, prompts = make_model(weight_tying=tied), ids(B, L)
     assert_close(model.score(prompts), model(prompts)[0][:, -1], **EXACT)
     assert_close(
         model.score(prompts), torch.stack([loop_logits(prompt, model)[-1] for prompt in prompts]),

@@ -133,6 +133,66 @@ def test_gradients_are_accumulated(lab, accumulate, groups):
     assert trainer.scheduler.last_epoch == len(groups)
 
 
+def norm_of(gradients) -> float:
+    """The length of all gradients together."""
+    return torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
+
+
+@pytest.mark.parametrize("scale", [None, 1024.0])  # of a loss in float16
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_gradients_are_clipped_to_one_norm_before_the_step(lab, accumulate, scale):
+    """Of all parameters together, once a step, as by hand with clip_grad_norm_."""
+    clip = 0.05
+    trainer = lab.trainer(gradient_accumulation_steps=accumulate, gradient_clip=clip)
+    batches = list(lab.loader(3))
+    if scale:
+        trainer.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    seen = []
+    trainer.optimizer.step = lambda *a, **k: seen.append(
+        [p.grad.clone() for p in trainer.model.parameters()]
+    )
+    trainer._train_epoch(lab.loader(3))
+    by_hand = lab.trainer("by hand").model
+    for i, clipped in enumerate(seen):
+        expected = plain_gradient(by_hand, batches[i * accumulate : (i + 1) * accumulate])
+        assert norm_of(expected) > 2 * clip  # so that there is something to clip
+        nn.utils.clip_grad_norm_(by_hand.parameters(), clip)
+        assert norm_of(clipped) == pytest.approx(clip, rel=1e-4)
+        for one, parameter in zip(clipped, by_hand.parameters(), strict=True):
+            assert_close(one, parameter.grad, rtol=1e-4, atol=1e-8)
+    assert len(seen) == math.ceil(3 / accumulate)
+
+
+def test_gradients_that_are_short_enough_stay_as_they_are(lab):
+    results = []
+    for run, training in (("free", {}), ("far", {"gradient_clip": 1e6})):
+        trainer = lab.trainer(run, **training)
+        trainer._train_epoch(lab.loader(3))
+        results.append(trainer.model.state_dict())
+    assert_close(*results, rtol=0, atol=0)
+
+
+def test_an_overflow_is_a_skipped_step_with_a_limit_too(lab):
+    trainer = lab.trainer(gradient_clip=0.05, dtype=torch.float32)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    trainer._backward(next(iter(lab.loader())), 1)
+    trainer.model.norm.bias.grad[0] = math.inf
+    trainer._update()
+    assert_close(dict(trainer.model.state_dict()), before, rtol=0, atol=0)
+    assert trainer.scheduler.last_epoch == 0 and trainer.scaler.get_scale() == 512
+    trainer._backward(next(iter(lab.loader())), 1)
+    trainer._update()
+    assert trainer.scheduler.last_epoch == 1
+    assert all(p.isfinite().all() for p in trainer.model.parameters())
+
+
+@pytest.mark.parametrize("clip", [-1, -0.5, "1e-1", True, None, math.nan, math.inf])
+def test_a_limit_that_is_none_is_refused(lab, clip):
+    with pytest.raises(ValueError, match=r"training\.gradient_clip is .*; give a number"):
+        lab.trainer(gradient_clip=clip)
+
+
 def test_padding_changes_no_gradient(lab):
     trainer = lab.trainer()
     shifted, golden, lengths = next(iter(lab.loader(3)))
@@ -396,6 +456,32 @@ def test_a_checkpoint_is_read_as_torch_reads_it(lab, options):
         assert len(memory) == len(weights[0])  # tied ones are two here, each of its own
 
 
+def test_a_tied_embedding_is_read_by_the_factor_of_its_training(lab, capsys):
+    """A checkpoint without one was trained with 1, whatever writes it after that."""
+    tied = {"weight_tying": True}
+    trainer, batch = lab.trainer(model=tied), next(iter(lab.loader()))
+    model = trainer.model.eval()
+    assert model.embedding_scale == 8**0.5
+    trainer.save_checkpoint("new.pth")
+    new = model(batch[0])[0]
+    model.embedding_scale = 1.0
+    old = model(batch[0])[0]
+    assert not torch.allclose(new, old)
+    content = torch.load(trainer.checkpoint_dir / "new.pth", weights_only=True)
+    del content["embedding_scale"]  # the course's, or an older one
+    torch.save(content, trainer.checkpoint_dir / "old.pth")
+    for name, logits in (("new.pth", new), ("old.pth", old)):
+        again = lab.trainer(model=tied)
+        again.load_checkpoint(name)
+        assert_close(again.model.eval()(batch[0])[0], logits, rtol=0, atol=0)
+        note = "embedding times 1 and goes on so; that of a new run is times 2.828"
+        assert (note in capsys.readouterr().out) == (name == "old.pth")
+        again.save_checkpoint("again.pth")
+        reader = lab.trainer(model=tied, optimizer=False)
+        reader.load_checkpoint("again.pth")
+        assert_close(reader.model.eval()(batch[0])[0], logits, rtol=0, atol=0)
+
+
 def test_a_file_is_read_and_not_mapped(lab):
     trainer = lab.trainer()
     trainer.save_checkpoint("a.pth")
@@ -479,6 +565,22 @@ def test_a_checkpoint_of_another_shape(lab):
     deeper = lab.trainer("one", model={"num_layers": 3}, optimizer=False)
     with pytest.warns(UserWarning, match=r"missing in the checkpoint"), pytest.raises(RuntimeError):
         deeper.load_checkpoint("a.pth")
+
+
+def test_an_untied_checkpoint_is_none_of_a_tied_model(lab):
+    """Else one of its matrices would take the place of the other, and nobody would be told."""
+    lab.trainer().save_checkpoint("a.pth")
+    tied = lab.trainer(model={"weight_tying": True}, optimizer=False)
+    before = tied.model.final_linear.weight.clone()
+    words = r"target_embedding\.weight and final_linear\.weight are tied in the model, and two in"
+    with pytest.warns(UserWarning, match=words), pytest.raises(RuntimeError, match="nothing in it"):
+        tied.load_checkpoint("a.pth")
+    assert torch.equal(tied.model.final_linear.weight, before)
+    tied.save_checkpoint("b.pth")
+    free = lab.trainer(optimizer=False)  # has room for both, which are equal
+    free.load_checkpoint("b.pth")
+    batch = next(iter(lab.loader()))[0]
+    assert_close(free.model.eval()(batch)[0], tied.model.eval()(batch)[0], rtol=0, atol=0)
 
 
 def test_parts_of_a_checkpoint_that_fit_are_loaded(lab):

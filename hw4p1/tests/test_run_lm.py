@@ -294,6 +294,8 @@ def test_data_that_was_named_and_is_missing_is_an_error(here, capsys, arguments)
     ("model.layer_drop_rate=1", "model.layer_drop_rate is 1.0; give"),
     ("optimizer.adam.betas=[0.9]", "optimizer adam: list index out of range; correct it"),
     ("scheduler.cosine.T_max=0.0", "scheduler cosine: T_max is 0.0 epochs, 0 steps; correct it"),
+    ("training.gradient_clip=-1", "training.gradient_clip is -1.0; give at least 0"),
+    ("training.gradient_clip=1e-1", "training.gradient_clip is '1e-1', which is text; give a"),
     ("scheduler.warmup.epochs=-1", "warmup.epochs is -1.0 epochs, -1 steps; correct it"),
 ])  # fmt: skip
 def test_settings_that_cannot_be_used(here, capsys, setting, words):
@@ -347,6 +349,8 @@ def test_a_run_is_not_replaced_or_resumed_as_another(there, capsys):
     assert words in fails(
         capsys, [*train, "--resume", "--set", "training.gradient_accumulation_steps=2"]
     )
+    words = "training.gradient_clip: 0.0, 0.5 now"
+    assert words in fails(capsys, [*train, "--resume", "--set", "training.gradient_clip=0.5"])
     before = saved("lm")["config"]
     moved = {**before, "data": {**before["data"], "root": "elsewhere"}}
     moved["trained_on"] = {
@@ -472,6 +476,7 @@ def test_the_shipped_configuration_has_the_courses_values():
     assert schedule["warmup"]["epochs"] + schedule["cosine"]["T_max"] == config[
         "training"
     ]["epochs"] == 20
+    assert config["training"]["gradient_clip"] == 0
     for path in config["tokenization"]["token_map"].values():
         assert (SHIPPED.parent / path).is_file()
 

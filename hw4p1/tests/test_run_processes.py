@@ -381,7 +381,7 @@ def test_metrics_are_written_before_the_texts(trained, monkeypatch):
 
 def test_where_results_go_is_checked_before_the_work(trained, capsys, monkeypatch):
     load = run_lm.load_best
-    monkeypatch.setattr(run_lm, "load_best", lambda args: pytest.fail("loaded"))
+    monkeypatch.setattr(run_lm, "load_best", lambda args, path: pytest.fail("loaded"))
     best = "expts/lm/checkpoints/checkpoint-best-metric-model.pth"
     for out in ("data", best, "small.yaml"):
         assert "is there, and no handin.tar" in refused(capsys, ["handin", "--out", out])

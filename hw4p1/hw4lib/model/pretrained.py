@@ -16,8 +16,9 @@ INNER = ("self_attn", "ffn")  # of each layer
 def copy_decoder(path: str | Path, model: nn.Module, num_heads: int) -> dict[str, list]:
     """Copy from a checkpoint of a DecoderOnlyTransformer what the model's decoder has too.
 
-    Returns the model's parameters, `transferred` and `new`, each with its name. UserError that
-    names the file for one that is no checkpoint, or of a model of other sizes.
+    The embedding keeps its factor. Returns the model's parameters, `transferred` and `new`, each
+    with its name. UserError that names the file for one that is no checkpoint, or of a model of
+    other sizes.
     """
     from ..trainers.checkpoint import read_checkpoint  # which needs this package
 

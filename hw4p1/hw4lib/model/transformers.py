@@ -24,9 +24,14 @@ from .speech_embedding import SpeechEmbedding
 class DecoderOnlyTransformer(nn.Module):
     """Token ids -> embeddings plus positions -> decoder layers -> norm -> scores of the next token.
 
-    With `weight_tying` the embedding is the output layer's matrix. In training each layer is
-    skipped with the probability `layer_drop_rate` (Fan et al. 2020).
+    With `weight_tying` the embedding is the output layer's matrix E, and its rows enter the layers
+    times sqrt(d_model) (Vaswani et al. 2017, section 3.4). A row that suits the scores has a norm
+    near 1, and would be lost beside a position, whose norm is sqrt(d_model / 2). Weights that were
+    tied without this factor need an `embedding_scale` of 1. In training each layer is skipped with
+    the probability `layer_drop_rate` (Fan et al. 2020).
     """
+
+    embedding_scale = 1.0  # unless it is tied
 
     def __init__(
         self, num_layers: int, d_model: int, num_heads: int, d_ff: int, dropout: float,
@@ -46,6 +51,7 @@ class DecoderOnlyTransformer(nn.Module):
         self.final_linear = nn.Linear(d_model, num_classes)
         if weight_tying:
             self.target_embedding.weight = self.final_linear.weight
+            self.embedding_scale = math.sqrt(d_model)
 
     def forward(
         self, padded_targets: Tensor, target_lengths: Tensor | None = None,
@@ -80,7 +86,8 @@ class DecoderOnlyTransformer(nn.Module):
 
     def embed(self, tokens: Tensor, start: int = 0) -> Tensor:
         """Embeddings (B, n, d_model) of ids (B, n) that stand at the positions from `start` on."""
-        return self.dropout(self.positional_encoding(self.target_embedding(tokens), start))
+        vectors = self.target_embedding(tokens) * self.embedding_scale
+        return self.dropout(self.positional_encoding(vectors, start))
 
     def score(self, batch_prompts: Tensor) -> Tensor:
         """Scores (B, num_classes) of the token after prompts (B, L), which have no padding.

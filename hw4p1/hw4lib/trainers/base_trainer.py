@@ -24,10 +24,12 @@ from torch.utils.data import DataLoader
 from ..errors import Interrupted, Stopped, UserError
 from ..files import atomic_write, write_json
 from ..progress import progress_bar, warn
+from ..reading import shown
 from ..signals import handled
 from .checkpoint import (
     check_random_state,
     first_misfit,
+    is_number,
     optimizer_state,
     read_checkpoint,
     scaler_state,
@@ -60,6 +62,10 @@ class BaseTrainer(ABC):
         self.tokenizer = tokenizer
         self.config = config
         self.run_name = run_name
+        self.gradient_clip = config["training"].get("gradient_clip", 0.0)
+        if not is_number(self.gradient_clip) or not 0 <= self.gradient_clip < math.inf:
+            what = f"training.gradient_clip is {shown(self.gradient_clip)}"
+            raise UserError(f"{what}; give a number above 0, or 0 for no limit")
         self.optimizer = self.scheduler = None
         self.precision = choose_precision(torch.device(self.device).type)
         # Only float16 is so narrow that gradients need scaling.
@@ -211,10 +217,13 @@ class BaseTrainer(ABC):
         return total, all_sums
 
     def _update(self) -> None:
-        """One step of the optimizer and of the schedule.
+        """One step of the optimizer, with clipped gradients, and of the schedule.
 
         Not of the schedule if an overflow in float16 made the optimizer skip its own.
         """
+        if self.gradient_clip:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
         scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -484,6 +493,7 @@ class BaseTrainer(ABC):
             "best_metric": self.best_metric,
             "training_history": self.training_history,
             "config": self.config,
+            "embedding_scale": getattr(self.model, "embedding_scale", 1.0),
             "progress": self.progress,
             "random_state": random_state(),
             "surroundings": surroundings(self.device, self.precision),
@@ -535,6 +545,8 @@ class BaseTrainer(ABC):
                 )
         if loaded <= {"scaler_state_dict", "random_state"}:  # which fit everywhere
             raise RuntimeError(f"{path}: nothing in it could be loaded; it is of another model")
+        if "model_state_dict" in loaded:
+            self._take_embedding_scale(content)
         self.current_epoch = content.get("epoch", 0)
         self.best_metric = content.get("best_metric", float("inf"))
         self.training_history = content.get("training_history", [])
@@ -545,10 +557,25 @@ class BaseTrainer(ABC):
 
     def _load_weights(self, weights: dict[str, Tensor]) -> None:
         """Take weights over if all fit, else raise UserError that names the first misfit."""
-        misfit = first_misfit(weights, self.model.state_dict())
+        misfit = first_misfit(weights, self.model)
         if misfit:
             raise UserError(f"{misfit}; use the model it is of")
         self.model.load_state_dict(weights)
+
+    def _take_embedding_scale(self, content: dict) -> None:
+        """Read the weights by the factor with which they were trained.
+
+        A checkpoint without it is the course's or an older one, and has 1.
+        """
+        if not hasattr(self.model, "embedding_scale"):
+            return
+        usual = self.model.embedding_scale
+        self.model.embedding_scale = scale = content.get("embedding_scale", 1.0)
+        if self.optimizer and scale != usual:
+            print(
+                f"note: this run began with its embedding times {scale:g} and goes on so; that of "
+                f"a new run is times {usual:.4g}"
+            )
 
     def _load_optimizer(self, state: dict) -> None:
         self.optimizer.load_state_dict(optimizer_state(state, self.optimizer))

@@ -66,6 +66,9 @@ def check_numbers(content: dict) -> None:
     best = content.get("best_metric", math.inf)
     if not is_number(best) or math.isnan(best):
         raise ValueError(f"best_metric is {shown(best)}")
+    scale = content.get("embedding_scale", 1.0)
+    if not is_number(scale) or not 0 < scale < LARGEST:
+        raise ValueError(f"embedding_scale is {shown(scale)}")
     for entry in content.get("training_history", []):
         rest = {key: value for key, value in entry.items() if key not in ("epoch", "lr")}
         if not is_count(entry["epoch"]) or not (entry["lr"] is None or is_number(entry["lr"])):
@@ -154,13 +157,17 @@ def check_model(
             )
     with torch.device("meta"):  # tensors there have a shape and no numbers
         model = kind(**sizes)
-    misfit = first_misfit(weights, model.state_dict())
+    misfit = first_misfit(weights, model)
     if misfit:
         raise UserError(f"{source}: {misfit}; train anew")
 
 
-def first_misfit(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
-    """What is wrong with the first of the weights that cannot be taken over; empty if all fit."""
+def first_misfit(weights: dict[str, Tensor], model: nn.Module) -> str:
+    """What is wrong with the first of the weights that a model cannot take over.
+
+    Empty if all fit.
+    """
+    expected = model.state_dict(keep_vars=True)  # a tied weight is one tensor of two names
     for name in sorted(expected.keys() | weights.keys(), key=str):
         there, here = (
             tuple(getattr(w[name], "shape", "?")) if name in w else "missing"
@@ -170,6 +177,11 @@ def first_misfit(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> str
             return f"{printable(str(name))[:80]} is {there} in the checkpoint, {here} in the model"
         if not weights[name].is_floating_point() or not weights[name].isfinite().all():
             return f"{name} is not all finite numbers in the checkpoint"
+    first_names: dict[int, str] = {}
+    for name, tensor in expected.items():
+        other = first_names.setdefault(id(tensor), name)
+        if not torch.equal(weights[name], weights[other]):
+            return f"{other} and {name} are tied in the model, and two in the checkpoint"
     return ""
 
 

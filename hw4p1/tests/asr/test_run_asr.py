@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -416,3 +417,22 @@ def test_a_checkpoint_that_is_none_is_one_line(trained, fails, place, value, mes
         changed(content, place, value)
         torch.save(content, path)
     assert message in fails("evaluate")
+
+
+# ---- SPEECH.md
+
+
+def test_the_commands_of_its_page_are_understood():
+    page = (Path(run_asr.__file__).parent / "SPEECH.md").read_text("utf-8")
+    lines = [line for block in re.findall(r"(?ms)^```\n(.*?)^```$", page)
+             for line in block.splitlines() if line.startswith("python run_asr.py")]  # fmt: skip
+    assert len(lines) == 4
+    for line in lines:
+        run_asr.parse_args(shlex.split(line, comments=True)[2:])
+    for flag in re.findall(r"`(--[a-z-]+)", page):
+        assert flag in FLAGS, flag
+    for file in re.findall(r"`((?:hw4lib|results|tests)/[\w/.]+)`", page):
+        assert (Path(run_asr.__file__).parent / file).exists(), file
+
+
+FLAGS = ["--data", "--beam-width", "--ctc-weight", "--lm", "--lm-weight", "--resume", "--decoder", "--train"]
