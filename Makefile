@@ -1,6 +1,8 @@
 # make story   tells a story with the model that ships (seconds, once PyTorch is installed)
 # make demo   trains a small language model on the embedded sample and lets it talk (a minute or two); goes on
 #               where Ctrl-C stopped it, and begins anew once it has ended
+# make demo-speech   makes speech of the embedded stories, trains a small recogniser on it and lets it listen (ten minutes
+#               or more; espeak-ng reads, if it is installed)
 # make test   runs the linter and the everyday tests
 # make test-all   runs these and the thorough ones; make test-slow, by hand: 200 kills, 10,000 hostile cases
 # make single   joins hw04/code/lstlm.py and what it stands on into one file that runs anywhere, build/lstlm.py
@@ -25,9 +27,10 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check $(if $
 PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2
 LSTLM = .venv/bin/python hw04/code/lstlm.py
 STOPPED = $(wildcard build/demo.state.pt build/demo.state.prev.pt)
+ASR = ../.venv/bin/python ../hw4p1/run_asr.py
 SAMPLE = -train_corpus hw04/data/sample/train.tokens -valid_corpus hw04/data/sample/valid.tokens
 
-.PHONY: help story demo test test-all test-thorough test-slow single page bench bench-short report experiments traces handin \
+.PHONY: help story demo demo-speech test test-all test-thorough test-slow single page bench bench-short report experiments traces handin \
 	skeleton autograder test-classroom clean
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -64,6 +67,15 @@ demo: .venv/program
 	@echo "== now yours:"
 	@echo ".venv/bin/python hw04/code/lstlm.py -prompt -temperature 0.7 -model build/demo.pt"
 	@echo ".venv/bin/python hw04/code/lstlm.py -use -model build/demo.pt"
+
+demo-speech: .venv/dev
+	@mkdir -p build
+	@echo "== 1/3 training a small recogniser, into build/expts/speech/ (Ctrl-C saves; make demo-speech goes on)"
+	@cd build && $(ASR) train --run speech --config ../hw4p1/results/speech.yaml --resume
+	@echo "== 2/3 how much of sentences and voices that it has not heard it understands"
+	@cd build && $(ASR) evaluate --run speech --beam-width 4 --ctc-weight 0.3
+	@echo "== 3/3 it listens to recordings"
+	@cd build && $(ASR) recognise --run speech ../hw4p1/build/speech/recordings
 
 test: .venv/dev
 	@echo "== linter"

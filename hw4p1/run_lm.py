@@ -3,13 +3,10 @@
 
 import argparse
 import contextlib
-import importlib
-import importlib.util
 import io
 import json
 import math
 import os
-import random
 import sys
 import tempfile
 from pathlib import Path
@@ -25,17 +22,34 @@ from hw4lib.reading import printable
 
 with importing("run_lm.py"):
     import torch
-    import yaml
-    from hw4lib.config import idle_settings, load_config, settings_of
+    from hw4lib.config import LM, idle_settings, load_config
     from hw4lib.data import H4Tokenizer, LMDataset
     from hw4lib.data.length_order import LengthOrder
     from hw4lib.data.npy_files import RECORD, made_of, make_sample, transcript_files
     from hw4lib.data.raw_text import typed
     from hw4lib.data.text import transcribed
     from hw4lib.data.tokenizer import first_special, without_special
-    from hw4lib.flags import check_settings_given, idle_flags, make_parser, take_prompt
+    from hw4lib.flags import idle_flags, make_parser, take_prompt
     from hw4lib.handin import TOO_MUCH, Seen, check_out, pack, seen_before
     from hw4lib.model import DecoderOnlyTransformer
+    from hw4lib.preparation import (
+        HERE,
+        begun,
+        check_memory,
+        check_packages,
+        configured,
+        default_device,
+        device_of,
+        equip,
+        forget_lost_best,
+        loaded_trainer,
+        locate,
+        make_tokenizer,
+        note_missing,
+        print_schedule,
+        seed_all,
+        write_config,
+    )
     from hw4lib.runs import (
         RUNS,
         check_room,
@@ -49,7 +63,6 @@ with importing("run_lm.py"):
         resume_command,
     )
     from hw4lib.trainers import LMTrainer
-    from hw4lib.trainers.checkpoint import check_model
     from hw4lib.trainers.lm_trainer import GENERATION
     from hw4lib.utils import create_optimizer, create_scheduler
     from torch.utils.data import DataLoader
@@ -68,7 +81,6 @@ text. It is that of --data, else `data.root` of the configuration, else the stor
 embedded in this repository. Before any training `generate` and `evaluate` use the model that is
 in shipped/.
 """
-HERE = Path(__file__).resolve().parent
 PARTITIONS = ("train", "val", "test")
 SHIPPED_MODEL = HERE / "shipped" / "stories.pth"  # which ship_model.py makes
 SAMPLE_NOTE = (
@@ -117,18 +129,6 @@ def check_folders(data: dict) -> None:
             raise UserError(f"{folder}: {why}")
 
 
-def locate(path: str) -> Path:
-    """A path of the configuration: from the current folder if it is there, else from here."""
-    return Path(path) if Path(path).exists() else HERE / path
-
-
-def make_tokenizer(config: dict) -> H4Tokenizer:
-    """The tokenizer that the configuration names."""
-    settings = config["tokenization"]
-    token_map = {name: str(locate(path)) for name, path in settings["token_map"].items()}
-    return H4Tokenizer(token_map, settings["token_type"], validate=False)
-
-
 def make_loader(config: dict, tokenizer: H4Tokenizer, partition: str, device: str) -> DataLoader:
     """Batches of a partition (train, val or test), each of similar length.
 
@@ -163,11 +163,7 @@ def make_trainer(config: dict, tokenizer: H4Tokenizer, run: str, device: str) ->
     Writes expts/<run>/.
     """
     model = DecoderOnlyTransformer(**config["model"])
-    root = RUNS / run
-    root.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-    atomic_write(root / "config.yaml", lambda file: file.write(text.encode()))
-    return LMTrainer(model, tokenizer, config, run, root / "config.yaml", device)
+    return LMTrainer(model, tokenizer, config, run, write_config(config, run), device)
 
 
 # ---- train
@@ -199,11 +195,11 @@ def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader],
     The trainer is at its beginning or where its run stopped. What can be wrong with the packages
     and the settings is told before any data is read.
     """
-    config = configured(args)
+    config = configured(args, LM)
     content = None
     if args.resume or config["training"]["resume"]:
         content = read_last(args.run)
-        config = configured(args, content["config"] if content else begun(args.run))
+        config = configured(args, LM, content["config"] if content else begun(args.run, LM))
     else:
         refuse_to_replace(args.run)
     last = checkpoint_path(args.run, "last-epoch")
@@ -237,67 +233,14 @@ def prepare(args: argparse.Namespace) -> tuple[LMTrainer, dict[str, DataLoader],
     return trainer, loaders, note
 
 
-def configured(args: argparse.Namespace, base: dict | None = None) -> dict:
-    """The configuration that the flags make of a base: the shipped one, or that of a run."""
-    check_settings_given(args)
-    config = load_config(args.config, args.set, base and settings_of(base))
-    if args.epochs:
-        spread_epochs(config, args.epochs)
-    if args.seed is not None:
-        config["training"]["seed"] = args.seed
-    return config
-
-
-def begun(run: str) -> dict | None:
-    """The configuration of a run of which nothing is saved yet, if it was begun at all."""
-    kept = RUNS / run / "config.yaml"
-    if kept.is_file():
-        print(f"note: nothing of the run is saved yet; it begins again, as {kept} says")
-        return load_config(kept)
-    print(f"note: there is no run {RUNS / run} to go on with; it begins now")
-    return None
-
-
-def device_of(content: dict | None) -> str:
-    """Where a resumed run was trained, if that is here, else the default."""
-    on_cpu = content and content.get("surroundings", {}).get("the device") == "cpu"
-    return "cpu" if on_cpu else default_device()
-
-
 def new_trainer(
     args: argparse.Namespace, config: dict, tokenizer: H4Tokenizer, train_loader: DataLoader
 ) -> LMTrainer:
     """A trainer with a new model, its optimizer and schedule."""
-    torch.manual_seed(config["training"]["seed"])
-    random.seed(config["training"]["seed"])
+    seed_all(config)
     trainer = make_trainer(config, tokenizer, args.run, args.device)
-    trainer.optimizer = create_optimizer(trainer.model, config["optimizer"])
-    accumulate = config["training"]["gradient_accumulation_steps"]
-    trainer.scheduler = create_scheduler(
-        trainer.optimizer, config["scheduler"], train_loader, accumulate
-    )
+    equip(trainer, train_loader)
     return trainer
-
-
-def forget_lost_best(trainer: LMTrainer) -> None:
-    """Where the best checkpoint of a run is gone, let that of the epochs to come be kept."""
-    if trainer.training_history and not trainer.best_model_path.is_file():
-        print(f"note: {trainer.best_model_path}: is gone; the best one from now on is kept there")
-        trainer.best_metric = math.inf
-
-
-def check_packages(config: dict) -> None:
-    """Raise ImportError for a package that a training needs; a note for each that it can miss."""
-    importlib.import_module("torchinfo")  # for model_arch.txt
-    note_missing("matplotlib", "pictures of attention")
-    if config["training"]["use_wandb"]:
-        note_missing("wandb", "metrics at wandb")
-
-
-def note_missing(package: str, what: str) -> None:
-    """Say what there will not be, if a package is missing."""
-    if importlib.util.find_spec(package) is None:
-        print(f"note: no {what}, as this Python has no {package}; pip install {package}")
 
 
 def check_settings(
@@ -317,62 +260,18 @@ def check_settings(
         accumulate = config["training"]["gradient_accumulation_steps"]
         create_scheduler(optimizer, config["scheduler"], range(batches or 10**6), accumulate)
     parameters = sum(p.numel() for p in model.parameters())
-    needed = 4 * 4 * parameters / 2**30  # weights, gradient and two moments in float32
-    if device == "cpu" and needed > memory():
-        raise UserError(
-            f"{parameters:,} parameters take {needed:,.0f} GB in training, and there are "
-            f"{memory():.0f}; make model.d_model, model.d_ff or model.num_layers smaller"
-        )
+    check_memory(parameters, device)
     if new:
         check_room(parameters)
 
 
-def memory() -> float:
-    """Gigabytes of this machine's memory; infinite where that is not told."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
-        return math.inf
-
-
-def spread_epochs(config: dict, epochs: int) -> None:
-    """Train for so many epochs, with a schedule of that length.
-
-    A quarter of it warm-up, if any, the rest cosine.
-    """
-    config["training"]["epochs"] = epochs
-    warmup = config["scheduler"]["warmup"]
-    warmup["epochs"] = epochs / 4
-    config["scheduler"]["cosine"]["T_max"] = epochs - warmup["epochs"] * warmup["enabled"]
-
-
 def print_plan(trainer: LMTrainer, loaders: dict[str, DataLoader]) -> None:
     """What is about to be trained, on what."""
-    config = trainer.config
     for name, loader in loaders.items():
         data = loader.dataset
         tokens = f"{data.total_tokens:,} tokens of {data.avg_chars_per_token:.2f} characters"
         print(f"{name}: {len(data):,} transcripts, {tokens}")
-    size = sum(p.numel() for p in trainer.model.parameters())
-    precision = str(trainer.precision).removeprefix("torch.")
-    where = f"on {trainer.device} in {precision}"
-    print(f"{size:,} parameters {where}, max_len {trainer.model.max_len}")
-    epochs = config["training"]["epochs"]
-    schedule = config["scheduler"]
-    warmup = schedule["warmup"]
-    length = schedule["cosine"]["T_max"] + warmup["epochs"] * warmup["enabled"]
-    if schedule["name"] == "cosine" and length != epochs:
-        made = f"the schedule is made for {length} epochs and the training for {epochs}"
-        print(f"note: {made}; --epochs of a new run sets both")
-    if trainer.current_epoch or trainer.progress:
-        done = trainer.progress["batches"] if trainer.progress else 0
-        where = f"epoch {trainer.current_epoch + 1} of {epochs}"
-        if trainer.current_epoch >= epochs:
-            print(f"all {epochs} epochs are done; training.epochs can be set to more")
-        elif done < len(loaders["train"]):
-            print(f"going on with batch {done + 1:,} of {len(loaders['train']):,} of {where}")
-        else:
-            print(f"going on with the validation of {where}")
+    print_schedule(trainer, len(loaders["train"]))
 
 
 # ---- evaluate, generate, handin
@@ -394,25 +293,7 @@ def choose_model(args: argparse.Namespace) -> Path:
 def load_best(args: argparse.Namespace, path: Path) -> LMTrainer:
     """A trainer with the model of a checkpoint and all that it was made with; it writes nothing."""
     content = read_run(path) if path == SHIPPED_MODEL else read_best(args.run)
-    config = content["config"]
-    config["training"]["use_wandb"] = False
-    tokenizer = make_tokenizer(config)
-    name = tokenizer.token_type
-    if tokenizer.vocab_size != config["model"]["num_classes"]:
-        raise UserError(
-            f"{path}: made with {config['model']['num_classes']} tokens, but the tokenizer {name} "
-            f"has {tokenizer.vocab_size} now; use the files that it was made with"
-        )
-    digest = tokenizer.sha256
-    if digest != config["trained_on"].get("tokenizer_sha256", digest):
-        why = f"the tokenizer {name} is not that of its training; put its file back, or train anew"
-        raise UserError(f"{path}: {why}")
-    if content["model_state_dict"]:  # else it is told below that there is nothing to load
-        check_model(content["model_state_dict"], config["model"], str(path))
-    model = DecoderOnlyTransformer(**config["model"])
-    trainer = LMTrainer(model, tokenizer, config, args.run, None, args.device)
-    load_whole(trainer, content, path)
-    return trainer
+    return loaded_trainer(content, path, args.run, args.device, DecoderOnlyTransformer, LMTrainer)
 
 
 def load_test(args: argparse.Namespace, trainer: LMTrainer) -> tuple[DataLoader, dict]:
@@ -574,10 +455,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     if args.command is not train:  # which may resume a run on the device that it had
         args.device = args.device or default_device()
     return args
-
-
-def default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,12 +1,13 @@
 """Reading a configuration.
 
-The shipped config.yaml, with what another file and the command line replace.
+The shipped config.yaml, or asr_config.yaml, with what another file and the command line replace.
 """
 
 import copy
 import difflib
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -45,16 +46,32 @@ SWITCHES = (
 SHARES = ("model.dropout", "model.layer_drop_rate", "loss.label_smoothing")
 
 
+class Schema(NamedTuple):
+    """What a program's configuration has: the shipped file, limits, what a checkpoint adds."""
+
+    program: str
+    run: str  # the name of a run that is given none
+    shipped: Path
+    limits: dict[str, tuple[int, int]]
+    trained_on: dict
+
+
+LM = Schema("run_lm.py", "lm", SHIPPED, LIMITS, TRAINED_ON)
+
+
 def load_config(
-    path: str | Path = SHIPPED, settings: list[str] | None = None, base: dict | None = None
+    path: str | Path = SHIPPED, settings: list[str] | None = None, base: dict | None = None,
+    schema: Schema = LM,
 ) -> dict:
     """The configuration in a YAML file; what the file lacks is as in `base`, else the shipped one.
+
+    That is the one of the `schema`.
 
     Each of `settings` is `section.key=value` and replaces a value. UserError that names file and
     key for a key that there is not, or a value of another kind than the shipped one.
     """
-    config = copy.deepcopy(base) or _read(SHIPPED)
-    if Path(path) != SHIPPED:
+    config = copy.deepcopy(base) or _read(schema.shipped)
+    if Path(path) != schema.shipped:
         given = _read(path)
         # Which the config.yaml of a run has, as it has the model's two sizes below.
         given.pop("trained_on", None)
@@ -72,7 +89,7 @@ def load_config(
         for part in reversed(key.split(".")):
             given = {part: given}
         _replace(config, given, source)
-    _check_limits(config, str(path))
+    _check_limits(config, str(path), schema)
     return config
 
 
@@ -110,33 +127,36 @@ def value_of(key: str, config: dict) -> object:
     return value
 
 
-def complete_config(given: object, source: str) -> dict:
+def complete_config(given: object, source: str, schema: Schema = LM) -> dict:
     """The configuration that a checkpoint has, with the model's sizes and what it was trained on.
 
-    UserError that names the `source` and what is wrong if it is not of a run of run_lm.py.
+    UserError that names the `source` and what is wrong if it is not of a run of the program.
     """
-    shipped = _read(SHIPPED)
-    not_ours = "it is not of run_lm.py, train anew"
+    shipped = _read(schema.shipped)
+    not_ours = f"it is not of {schema.program}, train anew"
     if not isinstance(given, dict):
         raise UserError(f"{source}: it has no configuration; {not_ours}")
     if lacking := {*shipped, "trained_on"} - given.keys():
         raise UserError(f"{source}: its configuration has no {min(lacking)}; {not_ours}")
-    config = {**shipped, "trained_on": dict(TRAINED_ON)}
+    trained_on = given["trained_on"]
+    if isinstance(trained_on, dict) and not trained_on.keys() <= schema.trained_on.keys():
+        raise UserError(f"{source}: it is a model of another kind; {not_ours}")
+    config = {**shipped, "trained_on": dict(schema.trained_on)}
     config["model"] |= dict.fromkeys(FOUND, 1)
     if isinstance(given["model"], dict) and (lacking := {*FOUND} - given["model"].keys()):
         raise UserError(f"{source}: its configuration has no model.{min(lacking)}; {not_ours}")
     _replace(config, given, source)
-    _check_limits(config, source)
+    _check_limits(config, source, schema)
     if min(config["model"][name] for name in FOUND) < 1:
         raise UserError(f"{source}: a size of its model is below 1; {not_ours}")
-    if "tokenizer_sha256" not in given["trained_on"]:  # of an older run
+    if "tokenizer_sha256" not in trained_on:  # of an older run
         del config["trained_on"]["tokenizer_sha256"]
     return config
 
 
-def _check_limits(config: dict, source: str) -> None:
+def _check_limits(config: dict, source: str, schema: Schema) -> None:
     """UserError for a number that is too small or too large for what it sets."""
-    for key, (least, most) in LIMITS.items():
+    for key, (least, most) in schema.limits.items():
         value = value_of(key, config)
         if not least <= value <= most:
             bound = f"at least {least}" if value < least else f"at most {most:,}"
@@ -226,16 +246,22 @@ class _Loader(yaml.SafeLoader):
             ) from None
 
 
-def _replace(config: dict, given: dict, source: str, place: str = "") -> None:
-    """Put the values of `given` into `config`, section by section, in place."""
+def _replace(
+    config: dict, given: dict, source: str, place: str = "", names: list[str] | None = None
+) -> None:
+    """Put the values of `given` into `config`, section by section, in place.
+
+    `names` are all settings that there are.
+    """
+    names = names or _names(config)
     for key, value in given.items():
         name = f"{place}{str(key)[:60]}"
         if key not in config:
-            near = _nearest_setting(name, [f"{place}{other}" for other in config])
+            near = _nearest_setting(name, [f"{place}{other}" for other in config], names)
             hint = f"did you mean {near}?" if near else f"there are {', '.join(map(str, config))}"
             raise UserError(f"{source}: there is no setting {name}; {hint}")
         if isinstance(config[key], dict) and isinstance(value, dict):
-            _replace(config[key], value, source, f"{name}.")
+            _replace(config[key], value, source, f"{name}.", names)
         elif (wanted := kind(config[key])) in (kind(value), kind(value).replace("whole ", "")):
             _check_values(value, source, name)
             config[key] = float(value) if wanted == "number" else value
@@ -248,12 +274,11 @@ def _replace(config: dict, given: dict, source: str, place: str = "") -> None:
             )
 
 
-def _nearest_setting(name: str, beside: list[str]) -> str:
+def _nearest_setting(name: str, beside: list[str], names: list[str]) -> str:
     """The setting that may be meant by a name: one that ends alike, or is spelled nearly alike.
 
     Those `beside` it, in its section, come first. Empty if there is none.
     """
-    names = _names(_read(SHIPPED))
     alike = [one for one in names if one.rpartition(".")[2] == name.rpartition(".")[2]]
     near = difflib.get_close_matches(name, beside, 1) or difflib.get_close_matches(name, names, 1)
     return next(iter([*sorted(alike, key=len), *near]), "")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from .config import LARGEST_NUMBER, SHIPPED
+from .config import LARGEST_NUMBER, LM, Schema
 from .entry import Parser
 from .errors import UserError
 
@@ -73,10 +73,10 @@ def make_parser(usage: str, commands: dict[str, Callable], device: str) -> Parse
     return parser
 
 
-def add_train_flags(add: Callable) -> None:
-    what = "the configuration (default: config.yaml beside this file)"
-    add("--config", default=SHIPPED, metavar="FILE", help=what)
-    what = "replace one, as in model.num_layers=6 (default: none is replaced)"
+def add_train_flags(add: Callable, schema: Schema = LM) -> None:
+    what = f"the configuration (default: {schema.shipped.name} beside this file)"
+    add("--config", default=schema.shipped, metavar="FILE", help=what)
+    what = "replace one, as in model.d_model=128 (default: none is replaced)"
     add("--set", metavar="KEY=VALUE", action="append", help=what)
     what = "epochs, 1/4 of them warm-up, then a cosine (default: training.epochs, no change)"
     add("--epochs", type=positive, metavar="N", help=what)

@@ -5,7 +5,7 @@ import shutil
 import warnings
 from pathlib import Path
 
-from .config import complete_config, first_difference
+from .config import LM, Schema, complete_config, first_difference
 from .entry import nearest
 from .errors import UserError
 from .trainers import BaseTrainer
@@ -22,69 +22,70 @@ def checkpoint_path(run: str, which: str) -> Path:
     return RUNS / run / "checkpoints" / f"checkpoint-{which}-model.pth"
 
 
-def resume_command(run: str) -> list[str]:
-    """The command that goes on with a run."""
-    return ["train", *([] if run == "lm" else ["--run", run]), "--resume"]
+def resume_command(run: str, schema: Schema = LM) -> list[str]:
+    """The command of a program that goes on with a run."""
+    return ["train", *([] if run == schema.run else ["--run", run]), "--resume"]
 
 
-def how_to_go_on(run: str) -> str:
-    return "go on with: " + shlex.join(["run_lm.py", *resume_command(run)])
+def how_to_go_on(run: str, schema: Schema) -> str:
+    return "go on with: " + shlex.join([schema.program, *resume_command(run, schema)])
 
 
-def read_run(path: Path) -> dict:
-    """The content of a checkpoint. UserError if its configuration is not of this program."""
+def read_run(path: Path, schema: Schema = LM) -> dict:
+    """The content of a checkpoint. UserError if its configuration is not of the program."""
     content = read_checkpoint(path)
-    content["config"] = complete_config(content.get("config"), str(path))
+    content["config"] = complete_config(content.get("config"), str(path), schema)
     return content
 
 
-def read_or_name(path: Path, other: Path) -> dict:
+def read_or_name(path: Path, other: Path, schema: Schema) -> dict:
     """The content of a checkpoint. A UserError names the other one, if that can take its place."""
     try:
-        return read_run(path)
+        return read_run(path, schema)
     except UserError as error:
-        if not can_take_its_place(other):
+        if not can_take_its_place(other, schema):
             raise
         raise UserError(f"{error}, or put {other} in its place, which is whole") from None
 
 
-def can_take_its_place(path: Path) -> bool:
+def can_take_its_place(path: Path, schema: Schema) -> bool:
     """Whether a checkpoint is whole and has a complete epoch."""
     try:
-        return read_run(path).get("epoch", 0) > 0
+        return read_run(path, schema).get("epoch", 0) > 0
     except (UserError, FileNotFoundError):
         return False
 
 
-def read_best(run: str) -> dict:
+def read_best(run: str, schema: Schema = LM) -> dict:
     """The content of the best checkpoint.
 
     UserError if there is none: it says why, and how to go on.
     """
     best, last = (checkpoint_path(run, which) for which in ("best-metric", "last-epoch"))
+    again = how_to_go_on(run, schema)
     if best.exists():
-        return read_or_name(best, last)
+        return read_or_name(best, last, schema)
     if last.exists():
-        content = read_run(last)
+        content = read_run(last, schema)
         if content.get("epoch", 0):
-            raise UserError(f"{best}: is gone; put {last} in its place, or {how_to_go_on(run)}")
+            raise UserError(f"{best}: is gone; put {last} in its place, or {again}")
         done = (content.get("progress") or {}).get("batches", 0)
         what = f"epoch 1 is not complete, {done:,} batches of it are done"
-        raise UserError(f"{RUNS / run}: {what}; {how_to_go_on(run)}")
+        raise UserError(f"{RUNS / run}: {what}; {again}")
     if (RUNS / run / "config.yaml").is_file():
         what = "epoch 1 is not complete, and nothing of it is saved yet; wait for it, or"
-        raise UserError(f"{RUNS / run}: {what} {how_to_go_on(run)}")
+        raise UserError(f"{RUNS / run}: {what} {again}")
     there = {path.name for path in RUNS.iterdir() if path.is_dir()} if RUNS.is_dir() else set()
     near = nearest(run, sorted(there - {run}))
     hint = f"; did you mean --run {near}?" if near else "; train first"
     raise UserError(f"{best}: no such checkpoint{hint}")
 
 
-def read_last(run: str) -> dict | None:
+def read_last(run: str, schema: Schema = LM) -> dict | None:
     """The content of the last checkpoint, with which a run goes on; None if nothing is saved."""
     best, last = (checkpoint_path(run, which) for which in ("best-metric", "last-epoch"))
     if last.exists():
-        return read_or_name(last, best)
+        return read_or_name(last, best, schema)
     if best.exists():
         raise UserError(f"{last}: is gone; put {best} in its place, and go on after its epoch")
     return None

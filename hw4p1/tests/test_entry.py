@@ -11,7 +11,9 @@ import threading
 from pathlib import Path
 
 import make_data
+import make_speech
 import pytest
+import run_asr
 import run_lm
 import train_tokenizers
 from hw4lib.entry import REQUIREMENTS, guarded, importing
@@ -20,6 +22,7 @@ from hw4lib.output import outlived_output
 
 HW4P1 = Path(__file__).resolve().parent.parent
 FULL = Path("/dev/full")  # a disk that is always full
+PROGRAMS = ["run_lm", "make_data", "train_tokenizers", "run_asr", "make_speech"]
 INSTALL = shlex.join(["pip", "install", "-r", str(REQUIREMENTS)])
 LITTLE = "p.py: error: too little memory; buy some\n"
 
@@ -81,7 +84,7 @@ def test_a_package_that_is_missing_or_broken_is_told_with_the_remedy(capsys):
         assert capsys.readouterr().err.startswith(f"p.py: error: {line}")
 
 
-@pytest.mark.parametrize("program", ["run_lm", "make_data", "train_tokenizers"])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_a_missing_package_is_told_by_each_program(program, tmp_path):
     """Also where Python leaves out the program's folder, from which hw4lib comes."""
     path = HW4P1 / f"{program}.py"
@@ -240,6 +243,9 @@ USES = [
     (run_lm.main, ["run_lm.py"], []),
     *((run_lm.main, ["run_lm.py", command], [command]) for command in
       ("train", "evaluate", "generate", "handin")),
+    *((run_asr.main, ["run_asr.py", command], [command]) for command in
+      ("train", "evaluate", "recognise", "handin")),
+    (make_speech.main, ["make_speech.py"], []),
     (make_data.main, ["make_data.py"], []), (train_tokenizers.main, ["train_tokenizers.py"], []),
 ]  # fmt: skip
 
@@ -267,7 +273,7 @@ def test_a_usage_error_is_one_line(capsys, main, program, command, wrong):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("program", ["run_lm", "make_data", "train_tokenizers"])
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_python_without_its_folder_and_docstrings(program, tmp_path):
     command = [sys.executable, "-P", "-OO", HW4P1 / f"{program}.py", "-h"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)

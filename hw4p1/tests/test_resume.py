@@ -8,7 +8,7 @@ import pytest
 import run_lm
 import torch
 import yaml
-from hw4lib import runs
+from hw4lib import preparation, runs
 from hw4lib.runs import checkpoint_path
 from hw4lib.trainers import LMTrainer
 
@@ -111,12 +111,12 @@ def test_more_epochs_are_all_that_a_finished_run_needs(trained_run, says):
 
 
 def test_where_it_was_trained_is_where_it_goes_on(monkeypatch):
-    monkeypatch.setattr(run_lm, "default_device", lambda: "cuda")
-    assert run_lm.device_of({"surroundings": {"the device": "cpu"}}) == "cpu"
-    assert run_lm.device_of({"surroundings": {"the device": "NVIDIA H100"}}) == "cuda"
-    assert run_lm.device_of({}) == run_lm.device_of(None) == "cuda"
-    monkeypatch.setattr(run_lm, "default_device", lambda: "cpu")
-    assert run_lm.device_of({"surroundings": {"the device": "NVIDIA H100"}}) == "cpu"
+    monkeypatch.setattr(preparation, "default_device", lambda: "cuda")
+    assert preparation.device_of({"surroundings": {"the device": "cpu"}}) == "cpu"
+    assert preparation.device_of({"surroundings": {"the device": "NVIDIA H100"}}) == "cuda"
+    assert preparation.device_of({}) == preparation.device_of(None) == "cuda"
+    monkeypatch.setattr(preparation, "default_device", lambda: "cpu")
+    assert preparation.device_of({"surroundings": {"the device": "NVIDIA H100"}}) == "cpu"
 
 
 def test_the_embedded_sample_is_made_again(begun, monkeypatch):

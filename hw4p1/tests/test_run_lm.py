@@ -18,6 +18,7 @@ import run_lm
 import torch
 import yaml
 from hw4lib import config as configuration
+from hw4lib import preparation
 from hw4lib.config import SHIPPED, load_config
 from hw4lib.lock import exclusive
 from tests.tiny import SMALL, write_data
@@ -218,7 +219,7 @@ def test_epochs_brings_its_schedule(here, capsys):
     assert (schedule["warmup"]["epochs"], schedule["cosine"]["T_max"]) == (0.5, 1.5)
     assert "note: the schedule" not in capsys.readouterr().out
     cold = load_config(settings=["scheduler.warmup.enabled=False"])
-    run_lm.spread_epochs(cold, 8)
+    preparation.spread_epochs(cold, 8)
     assert (cold["training"]["epochs"], cold["scheduler"]["cosine"]["T_max"]) == (8, 8)
     words = "--epochs 4 --set scheduler.warmup.epochs=0.1: both set it"
     assert words in fails(

@@ -20,6 +20,7 @@ import run_lm
 import torch
 import train_tokenizers
 import yaml
+from hw4lib import preparation
 from hw4lib.trainers import BaseTrainer, LMTrainer
 
 HW4P1 = Path(run_lm.__file__).parent
@@ -310,8 +311,8 @@ def test_a_run_that_began_otherwise_is_told_before_data_is_read(trained, capsys)
 
 
 def test_a_model_larger_than_the_memory_is_told_before_data_is_read(here, capsys, monkeypatch):
-    assert 0.1 < run_lm.memory() < 1e6
-    monkeypatch.setattr(run_lm, "memory", lambda: 1e-5)
+    assert 0.1 < preparation.memory() < 1e6
+    monkeypatch.setattr(preparation, "memory", lambda: 1e-5)
     said = refused(capsys, TRAIN)
     assert " parameters take " in said and "loading" not in said
 

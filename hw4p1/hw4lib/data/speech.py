@@ -34,6 +34,7 @@ RATES, PITCHES = (130, 190), (25, 75)  # words a minute; of 0 to 99
 SHORTEST, LONGEST = 3, 9  # words of a sentence
 SIZES = {"train": 1500, "val": 80, "test": 80}  # sentences
 SOURCES = {"train": "train.tokens", "val": "valid.tokens", "test": "test.tokens"}
+RECORDINGS = 5  # of the test sentences are kept as sound too
 SEED = 0
 
 
@@ -114,8 +115,9 @@ def make_speech(
 ) -> dict:
     """Write utterances under `root`, in the course's layout; it appears only when it is complete.
 
-    `sizes` has the sentences of train, val and test, and `names` the folders of the three. Returns
-    the record that is written beside them. UserError if `root` is there already.
+    `sizes` has the sentences of train, val and test, and `names` the folders of the three. The
+    first ones of test are in `recordings/` too, as sound. Returns the record that is written beside
+    them. UserError if `root` is there already.
     """
     root = Path(root)
     if root.exists():
@@ -135,6 +137,7 @@ def make_speech(
         building = Path(folder) / root.name
         for name, utterances in planned.items():
             write_utterances(building / names[name], utterances)
+        write_recordings(building / "recordings", planned.get("test", [])[:RECORDINGS])
         write_json(building / RECORD, record)
         building.rename(root)
     return record
@@ -147,6 +150,15 @@ def write_utterances(folder: Path, utterances: list[Utterance]) -> None:
     for name, utterance in named(tqdm(utterances, desc=folder.name, disable=None)):
         np.save(folder / "fbank" / name, log_mel(read_aloud(utterance)).numpy())
         np.save(folder / "text" / name, np.array(list(utterance.text)))
+
+
+def write_recordings(folder: Path, utterances: list[Utterance]) -> None:
+    """Write utterances as sound."""
+    import soundfile
+
+    folder.mkdir(parents=True)
+    for name, utterance in named(utterances):
+        soundfile.write(folder / f"{Path(name).stem}.wav", read_aloud(utterance).numpy(), RATE)
 
 
 def named(utterances) -> Iterator[tuple[str, Utterance]]:

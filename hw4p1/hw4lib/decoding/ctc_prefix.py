@@ -63,7 +63,8 @@ class CTCPrefixScorer:
         How likely their frames end in the new label or in a blank is kept for the next call. A
         recurrence r[t] = p[t] (r[t - 1] + a[t]) is a cumulative sum of a[t] / (p[1] .. p[t - 1]).
         """
-        at_token = self.scores[torch.arange(len(tokens))[:, None, None], tokens]  # (B, W, C, T)
+        rows = torch.arange(len(tokens), device=tokens.device)[:, None, None]
+        at_token = self.scores[rows, tokens]  # (B, W, C, T)
         before = torch.logaddexp(self.in_label, self.in_blank)[:, :, None, :-1]
         again = self.in_blank[:, :, None, :-1]  # the same label twice has a blank between
         repeated = (tokens == last[:, :, None]) & (self.rows is not None)

@@ -31,12 +31,25 @@ def copy_decoder(path: str | Path, model: nn.Module, num_heads: int) -> dict[str
     with torch.no_grad():
         for parameter, weight in pairs:
             parameter.copy_(weight)
-    model.embedding_scale = content.get("embedding_scale", 1.0)
+        _copy_embedding(content, model, path)
     copied = {id(parameter) for parameter, _ in pairs}
     groups = {"transferred": [], "new": []}
     for name, parameter in model.named_parameters():
         groups["transferred" if id(parameter) in copied else "new"].append((name, parameter))
     return groups
+
+
+def _copy_embedding(content: dict, model: nn.Module, path: str | Path) -> None:
+    """Have the embedding enter the layers as it did there, where it may be tied, and so scaled."""
+    embedding = model.target_embedding.weight
+    scale = content.get("embedding_scale", 1.0)
+    weights = content["model_state_dict"]
+    if embedding is not model.final_linear.weight:
+        embedding.mul_(scale)
+    elif torch.equal(weights["target_embedding.weight"], weights["final_linear.weight"]):
+        model.embedding_scale = scale
+    else:
+        raise UserError(f"{path}: its embedding is not tied; set model.weight_tying to False")
 
 
 def _pairs(

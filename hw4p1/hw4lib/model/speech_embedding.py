@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..errors import UserError
+from .packed_rnn import LSTM
 
 METHODS = ("conv", "lstm", "both")
 
@@ -88,9 +89,9 @@ class StackedBLSTMEmbedding(nn.Module):
             for stride in (self.stride1, self.stride2)
         )
         both_ways = {"batch_first": True, "bidirectional": True}
-        self.blstm1 = nn.LSTM(input_dim, hidden_dim // 2, **both_ways)
+        self.blstm1 = LSTM(input_dim, hidden_dim // 2, **both_ways)
         self.pool1 = nn.MaxPool1d(**self.pool1_params)
-        self.blstm2 = nn.LSTM(hidden_dim, hidden_dim // 2, **both_ways)
+        self.blstm2 = LSTM(hidden_dim, hidden_dim // 2, **both_ways)
         self.pool2 = nn.MaxPool1d(**self.pool2_params)
         self.linear_embed = nn.Linear(hidden_dim, output_dim)
         self.dropout = nn.Dropout(dropout)
@@ -107,7 +108,7 @@ class StackedBLSTMEmbedding(nn.Module):
         return lengths // self.stride1 // self.stride2
 
 
-def _over_frames(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
+def _over_frames(lstm: LSTM, x: Tensor, lengths: Tensor) -> Tensor:
     """The states of an LSTM over the frames of each utterance, zero in the padding."""
     packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
     states, _ = lstm(packed)

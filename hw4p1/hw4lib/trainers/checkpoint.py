@@ -12,13 +12,20 @@ import torch
 from torch import Tensor, nn, optim
 
 from ..errors import UserError
-from ..model import DecoderOnlyTransformer
+from ..model import DecoderOnlyTransformer, EncoderDecoderTransformer
 from ..reading import printable, read_file, shown
 from .archive import unpack
 
 LARGEST = 2**31  # of a count
 # What an optimizer remembers of each parameter, by its class; AdamW is an Adam.
 REMEMBERED = {optim.SGD: {"momentum_buffer"}, optim.Adam: {"step", "exp_avg", "exp_avg_sq"}}
+# Stacks of layers that a model has, and how its sizes call their heights.
+STACKS = {
+    DecoderOnlyTransformer: {"dec_layers": "num_layers"},
+    EncoderDecoderTransformer: {
+        "enc_layers": "num_encoder_layers", "dec_layers": "num_decoder_layers",
+    },
+}
 # Numbers by which a schedule divides.
 DIVISORS = ("T_0", "T_i", "T_max", "T_mult", "start_factor", "total_iters")
 
@@ -135,16 +142,21 @@ def is_number(value: object) -> bool:
 # ---- The model
 
 
-def check_model(weights: dict[str, Tensor], sizes: dict, source: str) -> None:
+def check_model(
+    weights: dict[str, Tensor], sizes: dict, source: str,
+    kind: type[nn.Module] = DecoderOnlyTransformer,
+) -> None:
     """UserError unless weights are those of a model of these sizes, which is not made for it."""
-    layers = sum(name.endswith(".self_attn.norm.weight") for name in weights)
-    if layers and layers != sizes["num_layers"]:  # before that many are described
-        raise UserError(
-            f"{source}: {layers} layers in the checkpoint, but {sizes['num_layers']} in its "
-            "configuration; train anew"
-        )
+    for stack, name in STACKS[kind].items():
+        ends = (f"{stack}.", ".self_attn.norm.weight")
+        layers = sum(str(w).startswith(ends[0]) and str(w).endswith(ends[1]) for w in weights)
+        if layers and layers != sizes[name]:  # before that many are described
+            raise UserError(
+                f"{source}: {layers} layers in the checkpoint, but {sizes[name]} in its "
+                "configuration; train anew"
+            )
     with torch.device("meta"):  # tensors there have a shape and no numbers
-        model = DecoderOnlyTransformer(**sizes)
+        model = kind(**sizes)
     misfit = first_misfit(weights, model)
     if misfit:
         raise UserError(f"{source}: {misfit}; train anew")

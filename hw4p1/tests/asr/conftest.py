@@ -38,7 +38,7 @@ def asr_lab(tmp_path, monkeypatch, tokenizers):
 
     def trainer(
         run="run", dtype=torch.float64, cls=ASRTrainer, loss=None, training=None, plots=False,
-        **model,
+        device="cpu", **model,
     ):
         config = {
             "data": data_config(root), "training": training or {},
@@ -47,7 +47,7 @@ def asr_lab(tmp_path, monkeypatch, tokenizers):
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
         torch.manual_seed(1)
         net = EncoderDecoderTransformer(**{**SIZES, **model}, num_classes=tokenizer.vocab_size)
-        made = cls(net.to(dtype), tokenizer, config, run, tmp_path / "config.yaml", "cpu")
+        made = cls(net.to(dtype), tokenizer, config, run, tmp_path / "config.yaml", device)
         made.precision = torch.float32  # no autocast, so that results can be compared
         if not plots:  # which take most of the time
             made._save_attention_plot = lambda weights, epoch, attn_type: None

@@ -250,3 +250,20 @@ def test_the_weight_of_ctc_is_a_share(ctc):
     )
     assert_close(none, attention[:, :, 1:])
     assert_close(half, (alone + none) / 2)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4])
+def test_beams_are_the_same_on_another_device(heard, second_device, weight):
+    """No tensor is left behind on the CPU."""
+    found = []
+    for device in ("cpu", second_device):
+        heard.model.to(device)
+        frames, mask = heard.frames.to(device), heard.mask.to(device)
+        log_probs, lengths = (heard.ctc[name].to(device) for name in ("log_probs", "lengths"))
+        rescore = CTCPrefixScorer(log_probs, lengths, weight, BLANK, EOS) if weight else None
+        scorer = SpeechScorer(heard.model, frames, mask, 8)
+        generator = SequenceGenerator(scorer, TOKENIZER, 8, device, rescore=rescore)
+        found.append(generator.generate_beam(prompts().to(device), 3))
+    (beams, scores), (others, other_scores) = found
+    assert beams.equal(others.cpu())
+    assert_close(scores, other_scores.cpu())

@@ -261,14 +261,25 @@ def test_a_decoder_begins_as_it_was_trained_on_text(tmp_path, layers):
     assert ("dec_layers.2.ffn.norm.bias" in names["new"]) == (layers < 3)
 
 
-@pytest.mark.parametrize("scale", [None, 8**0.5])
-def test_a_decoder_has_the_factor_of_the_embedding_that_it_begins_with(tmp_path, scale):
-    text_model(tmp_path / "lm.pth", weight_tying=True)
-    content = torch.load(tmp_path / "lm.pth", weights_only=True)
-    torch.save(content | ({"embedding_scale": scale} if scale else {}), tmp_path / "lm.pth")
-    sizes = {**SIZES, "weight_tying": True}
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_tied_embedding_enters_as_it_was_trained(tmp_path, tied, scale):
+    text = text_model(tmp_path / "lm.pth", weight_tying=True)
+    content = torch.load(tmp_path / "lm.pth")
+    torch.save({**content, "embedding_scale": scale}, tmp_path / "lm.pth")
+    sizes = {**SIZES, "weight_tying": tied, "skip_decoder_pe": True}
     model, _ = EncoderDecoderTransformer.from_pretrained_decoder(tmp_path / "lm.pth", sizes)
-    assert model.embedding_scale == (scale or 1.0)
+    tokens = torch.tensor([[6, 7, 8]])
+    assert_close(model.embed(tokens), scale * text.target_embedding.weight[tokens])
+    assert_close(model.final_linear.weight, text.final_linear.weight)
+
+
+def test_an_embedding_that_is_not_tied_is_not_taken_for_one_that_is(tmp_path):
+    text_model(tmp_path / "lm.pth")
+    with pytest.raises(ValueError, match=r"lm\.pth: its embedding is not tied"):
+        EncoderDecoderTransformer.from_pretrained_decoder(
+            tmp_path / "lm.pth", {**SIZES, "weight_tying": True}
+        )
 
 
 @pytest.mark.parametrize(("changed", "message"), [

@@ -201,7 +201,9 @@ def test_error_rates_of_nothing():
 
 
 def test_metrics_of_one_text(asr_lab):
-    assert asr_lab.trainer()._calculate_asr_metrics("ABCD", "ABXD")["cer"] == 25
+    metrics = asr_lab.trainer()._calculate_asr_metrics
+    assert metrics("ABCD", "ABXD")["cer"] == 25
+    assert metrics("AB", "ABCD")["cer"] == 100 and metrics("ABCD", "AB")["cer"] == 50
 
 
 # ---- Recognition
@@ -426,6 +428,24 @@ def test_reduced_precision_is_used_where_it_was_chosen(asr_lab):
     trainer._validate_epoch(asr_lab.loader(2, "val"))
     assert seen[0] == torch.bfloat16 and set(seen[1:]) == {torch.float32}
     assert math.isfinite(loss)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no GPU here")
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.4])
+def test_a_gpu_gives_the_same(asr_lab, ctc_weight):
+    found = []
+    for device in ("cpu", "cuda"):
+        trainer = asr_lab.trainer(f"on-{device}", device=device, reduction_method="conv")
+        batch = next(iter(asr_lab.loader(3)))
+        trainer.model.train()
+        loss, _ = trainer._backward(batch, 1)
+        way = {"beam_width": 3, "ctc_weight": ctc_weight}
+        results = trainer.recognize([batch], way, max_length=6)
+        found.append((loss, results))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        assert one["generated"] == other["generated"]
+        assert one["score"] == pytest.approx(other["score"], rel=1e-4)
 
 
 def test_a_trainer_of_text_refuses_a_recogniser(asr_lab):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hw4lib.data import ASRDataset, speech
 from hw4lib.data.front_end import RATE, log_mel
+from hw4lib.data.recordings import read_recording
 from hw4lib.data.speech import HELD_OUT, Utterance, make_speech, plan, short_sentences
 from hw4lib.data.tones import LETTERS, tones
 from tests.asr.small import data_config
@@ -99,6 +100,11 @@ def test_what_is_written(tmp_path, no_espeak, tokenizers):
         assert texts == [utterance.text for utterance in planned]
         assert all(0.5 < T / 125 / (len(t) * 0.09) < 2 for T, t in zip(data.feat_lengths, texts,
                                                                      strict=True))  # fmt: skip
+    sounds = sorted((root / "recordings").iterdir())
+    assert [path.name[:5] for path in sounds] == ["00000", "00001", "00002"]
+    samples, notes = read_recording(sounds[0])
+    test = plan(SMALL)["test"]
+    assert notes == [] and np.abs(samples.numpy() - tones(*test[0])).max() < 1e-3
     with pytest.raises(ValueError, match="speech: is there already"):
         make_speech(root, SMALL)
 

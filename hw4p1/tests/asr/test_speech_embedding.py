@@ -1,13 +1,18 @@
 """The parts before the encoder: sizes, lengths, and that padding changes nothing."""
 
+import copy
+from pathlib import Path
+
 import pytest
 import torch
+from hw4lib.model import packed_rnn
 from hw4lib.model.speech_embedding import (
     Conv2DSubsampling,
     SpeechEmbedding,
     StackedBLSTMEmbedding,
     factors,
 )
+from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
@@ -117,3 +122,22 @@ def test_what_is_refused(changed, message):
     options = {"input_dim": 8, "output_dim": 4, "time_reduction": 2, "reduction_method": "lstm"}
     with pytest.raises(ValueError, match=message):
         SpeechEmbedding(**{**options, **changed})
+
+
+def test_the_lstms_are_pytorchs_and_those_of_the_first_assignment():
+    """One module in two places, which has its own tests there: fast for a PackedSequence."""
+    here = Path(packed_rnn.__file__)
+    there = here.parents[3] / "hw04" / "code" / "backstage" / "packed_rnn.py"
+    assert here.read_bytes() == there.read_bytes()
+    module = StackedBLSTMEmbedding(8, 6, 5).double()
+    theirs = copy.deepcopy(module)
+    theirs.blstm1, theirs.blstm2 = (
+        nn.LSTM(n, 3, batch_first=True, bidirectional=True).double() for n in (8, 6)
+    )
+    theirs.load_state_dict(module.state_dict())
+    feats, lengths = torch.randn(3, 20, 8, dtype=torch.float64), torch.tensor([20, 9, 14])
+    for one in (module.eval(), theirs.eval()):
+        one(feats, lengths)[0].square().sum().backward()
+    assert_close(module(feats, lengths)[0], theirs(feats, lengths)[0])
+    for ours, other in zip(module.parameters(), theirs.parameters(), strict=True):
+        assert_close(ours.grad, other.grad)
