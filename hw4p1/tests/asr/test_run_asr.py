@@ -421,6 +421,11 @@ def test_a_checkpoint_that_is_none_is_one_line(trained, fails, place, value, mes
 
 # ---- SPEECH.md
 
+FLAGS = {
+    "--data", "--beam-width", "--ctc-weight", "--lm", "--lm-weight", "--resume", "--decoder",
+    "--train",
+}  # fmt: skip
+
 
 def test_the_commands_of_its_page_are_understood():
     page = (Path(run_asr.__file__).parent / "SPEECH.md").read_text("utf-8")
@@ -433,6 +438,3 @@ def test_the_commands_of_its_page_are_understood():
         assert flag in FLAGS, flag
     for file in re.findall(r"`((?:hw4lib|results|tests)/[\w/.]+)`", page):
         assert (Path(run_asr.__file__).parent / file).exists(), file
-
-
-FLAGS = ["--data", "--beam-width", "--ctc-weight", "--lm", "--lm-weight", "--resume", "--decoder", "--train"]
