@@ -1,6 +1,7 @@
 """From sound to features and to text: every kind of recording that somebody may have."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hw4lib import recognition
 from hw4lib.data import recordings
 from hw4lib.data.front_end import HOP, RATE, log_mel, mel_filters
 from hw4lib.data.recordings import read_recording, recordings_of
-from hw4lib.recognition import Recogniser, joined, overlapping
+from hw4lib.recognition import Recogniser, cut, joined
 from torch.testing import assert_close
 
 soundfile = pytest.importorskip("soundfile")
@@ -174,24 +175,37 @@ def test_the_recordings_of_a_folder(tmp_path, save):
 
 
 @pytest.mark.parametrize(("seconds", "longest"), [(5, 10), (10, 10), (10.1, 10), (600, 24), (9, 3)])
-def test_parts_cover_a_recording_and_overlap(seconds, longest):
-    samples = torch.arange(int(seconds * RATE))
-    parts = overlapping(samples, int(longest * RATE))
-    assert parts[0][0] == 0 and parts[-1][-1] == samples[-1]
-    assert {len(part) for part in parts} == {min(len(samples), int(longest * RATE))}
-    shared = [int(a[-1] - b[0]) + 1 for a, b in zip(parts, parts[1:], strict=False)]
-    least = min(2.0, longest / 2) * RATE
-    assert all(least - 1 <= n for n in shared)
-    assert len(parts) == math.ceil(max(seconds - least / RATE, 0.1) / (longest - least / RATE))
+def test_parts_cover_a_recording_and_overlap_where_there_is_no_pause(seconds, longest):
+    size, most = int(seconds * RATE), int(longest * RATE)
+    spans = cut(torch.ones(size), most)
+    assert spans[0][0] == 0 and spans[-1][1] == size
+    assert all(end - begin == most for begin, end in spans[:-1]) and len(spans) > (size > most)
+    shared = [end - begin for (_, end), (begin, _) in pairwise(spans)]
+    assert set(shared) <= {min(2 * RATE, most // 2)}
+    assert spans[-1][1] - spans[-1][0] <= most
 
 
-def test_what_parts_have_in_common_comes_once():
-    assert joined(["A B C D E", "D E F G", "F G H"]) == "A B C D E F G H"
-    assert joined(["A B C DO", "TWO C D E"]) == "A B C D E"  # words that were cut at the seam
-    assert joined(["A B", "C D"]) == "A B C D"
-    assert joined(["", "A", ""]) == "A" and joined([]) == ""
+def test_parts_end_in_pauses():
+    samples = torch.ones(10 * RATE)
+    pauses = [(1.0, 1.5), (2.4, 2.8), (2.85, 2.9), (6.0, 6.4)]  # seconds; the third is too short
+    for begin, end in pauses:
+        samples[int(begin * RATE) : int(end * RATE)] = 1e-3
+    spans = cut(samples, 3 * RATE)
+    assert spans[0][0] == 0 and 2.6 * RATE < spans[0][1] <= 2.8 * RATE  # the last in its half
+    assert spans[1][0] == spans[0][1]
+    assert spans[1][1] - spans[1][0] == 3 * RATE  # none in this one's
+    assert spans[2][0] == spans[1][1] - 3 * RATE // 2
+    assert 6.0 * RATE < spans[2][1] < 6.4 * RATE and spans[3][0] == spans[2][1]
+
+
+def test_what_parts_have_in_common_comes_once_where_they_overlap():
+    assert joined(["A B C D E", "D E F G", "F G H"], [True, True]) == "A B C D E F G H"
+    assert joined(["A B C DO", "TWO C D E"], [True]) == "A B C D E"  # words cut at the seam
+    assert joined(["A B", "C D"], [True]) == "A B C D"
+    assert joined(["A B", "B C"], [False]) == "A B B C"  # said twice
+    assert joined(["", "A", ""], [True, True]) == "A" and joined([""], []) == ""
     far = " ".join(f"W{i}" for i in range(20))
-    assert joined([f"A {far}", f"{far[::-1]} A"]).split().count("A") == 2
+    assert joined([f"A {far}", f"{far[::-1]} A"], [True]).split().count("A") == 2
 
 
 @pytest.fixture
@@ -222,10 +236,11 @@ def test_a_long_recording_is_cut_and_said(recogniser, save, monkeypatch):
     monkeypatch.setattr(recogniser, "_texts", texts)
     monkeypatch.setattr(recognition, "SIDE_BY_SIDE", 3)
     text, notes = recogniser(save(sweep(1.9)))
-    assert text == "A B C D" and notes == ["cut into 3 parts of 1 s that overlap"]
-    assert [len(part) for part in given] == [RATE] * 3
+    how = "of up to 1 s, at pauses or where there are none with an overlap"
+    assert text == "A B C D" and notes == [f"cut into 3 parts {how}"]
+    assert [len(part) for part in given] == [RATE, RATE, RATE * 9 // 10]
     monkeypatch.undo()
-    assert recogniser(save(sweep(10)))[1] == ["cut into 19 parts of 1 s that overlap"]
+    assert recogniser(save(sweep(10)))[1] == [f"cut into 19 parts {how}"]
 
 
 def test_silence_has_no_text(recogniser, save):
