@@ -2,15 +2,16 @@
 """Measure what is left of the programs' speed beside busy processes, with each way of waiting.
 
     python bench/busy.py CORPUS             # tokenised text, one story a line; ten minutes or more
-    python bench/busy.py CORPUS -rounds 3 -results busy.json
+    python bench/busy.py CORPUS -rounds 3 -only "train, N = 256, B = 8" -results busy.json
 
-Two processes that do nothing but count compete for the processor's cores (`-busy`). PyTorch's
-threads, those of libgomp, wait for each other by spinning, so that a thread which is not running
-keeps the others from work. Three ways to wait: libgomp's own, a spin of 1,000 turns
-(GOMP_SPINCOUNT), and one thread, which waits for nobody. The rows take turns, each a process of its
-own. `fair` is what a program would keep if the system shared C cores evenly among its T threads and
-K busy processes: C / (T + K) of its quiet rate, at most all of it. Prints a Markdown
-table: median tokens per second when quiet, and what is left of the default's quiet rate.
+Two processes that do nothing but count compete for the processor's cores (`-busy`), or the same
+program once more (the column `twins`, each one's rate). PyTorch's threads, those of libgomp, wait
+for each other by spinning, so that a thread which is not running keeps the others from work. Three
+ways to wait: libgomp's own, a spin of 1,000 turns (GOMP_SPINCOUNT), and one thread, which waits for
+nobody. The rows take turns, each a process of its own. `fair` is what a program would keep if the
+system shared C cores evenly among its T threads and K others: C / (T + K) of its quiet rate, at
+most all of it. Prints a Markdown table: median tokens per second when quiet, and what is left of
+the default's quiet rate.
 """
 
 import argparse
@@ -51,19 +52,20 @@ def programs(corpus: str) -> dict[str, list[str]]:
     }
 
 
-def rate(arguments: list[str], settings: dict[str, str]) -> float:
-    """Tokens per second that a program of this folder measures of itself."""
+def rate(arguments: list[str], settings: dict[str, str], copies: int = 1) -> float:
+    """Tokens per second that a program of this folder measures of itself: the mean of `copies`."""
     command = [sys.executable, str(HERE / arguments[0]), *arguments[1:]]
     print("running", *settings.items(), *arguments, file=sys.stderr)
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **settings}
-    )
-    if done.returncode:
-        raise UserError(f"{arguments[0]} ended with status {done.returncode}; try it by itself")
-    record = json.loads(done.stdout.splitlines()[-1])
-    if "ms_per_token" in record:
-        return 1000 / record["ms_per_token"]
-    return record["tokens_per_s"]
+    env = {**os.environ, **settings}
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+        for _ in range(copies)
+    ]
+    printed = [process.communicate()[0] for process in running]
+    if any(process.returncode for process in running):
+        raise UserError(f"{arguments[0]} ended with an error; try it by itself")
+    records = [json.loads(text.splitlines()[-1]) for text in printed]
+    return statistics.mean(record["tokens_per_s"] for record in records)
 
 
 @contextlib.contextmanager
@@ -80,13 +82,15 @@ def beside(count: int) -> Iterator[None]:
 
 
 def measured(args: argparse.Namespace) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """Rates by program, way to wait, and `quiet` or `busy`, each a list of `-rounds`."""
+    """Rates by program, way to wait, and `quiet`, `busy` or `twins`, each a list of `-rounds`."""
     rates = {}
-    for name, arguments in programs(args.corpus).items():
-        rates[name] = {way: {"quiet": [], "busy": []} for way in WAYS}
+    for name in args.only or programs(""):
+        arguments = programs(args.corpus)[name]
+        rates[name] = {way: {"quiet": [], "busy": [], "twins": []} for way in WAYS}
         for _ in range(args.rounds):
             for way, settings in WAYS.items():
                 rates[name][way]["quiet"].append(rate(arguments, settings))
+                rates[name][way]["twins"].append(rate(arguments, settings, copies=2))
             with beside(args.busy):
                 for way, settings in WAYS.items():
                     rates[name][way]["busy"].append(rate(arguments, settings))
@@ -95,18 +99,19 @@ def measured(args: argparse.Namespace) -> dict[str, dict[str, dict[str, list[flo
 
 def print_table(rates: dict, busy: int) -> None:
     """Print the medians of what was measured."""
-    print("| program | way to wait | quiet, tokens/s | of the default | busy | fair |")
-    print("|---|---|---|---|---|---|")
+    head = ["program", "way to wait", "quiet, tokens/s", "of the default", "busy", "fair"]
+    head += ["twins", "fair"]
+    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     cores = len(os.sched_getaffinity(0))
     for name, ways in rates.items():
         base = statistics.median(ways["default"]["quiet"])
         for way, results in ways.items():
-            quiet = statistics.median(results["quiet"])
-            left = statistics.median(results["busy"]) / base
+            quiet, beside_busy, twins = (statistics.median(xs) / base for xs in results.values())
             threads = 1 if way == "1 thread" else torch.get_num_threads()
-            fair = min(1.0, cores / (threads + busy)) * quiet / base
-            shares = f"{quiet / base:.2f} | {left:.2f} | {fair:.2f}"
-            print(f"| {name} | {way} | {quiet:,.0f} | {shares} |")
+            fair = [min(1.0, cores / total) * quiet for total in (threads + busy, 2 * threads)]
+            shares = (quiet, beside_busy, fair[0], twins, fair[1])
+            cells = [name, way, f"{quiet * base:,.0f}", *(f"{share:.2f}" for share in shares)]
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
@@ -115,6 +120,9 @@ def main() -> None:
     add("corpus", help="tokenised text, one story a line")
     add("-busy", type=positive, default=2, help="busy processes (default 2)")
     add("-rounds", type=positive, default=3, help="(default 3)")
+    names = [*programs("")]
+    what = f"of: {'; '.join(names)} (default all)"
+    add("-only", nargs="+", choices=names, metavar="NAME", help=what)
     add("-results", type=Path, help="write all rates to this JSON file too (default none)")
     args = parser.parse_args()
     rates = measured(args)
