@@ -137,7 +137,7 @@ def start(self, model, tokenizer, config, run_name, config_file, device=None) ->
     self.current_epoch, self.best_metric, self.training_history = 0, float("inf"), []
     self.best_model_path, self.last_model_path = Name("best-metric"), Name("last-epoch")
     self.use_wandb = self.in_training = False
-    self.unsaved = {}
+    self.unsaved, self.gradient_clip = {}, 0.0
     self.logged, self.saved, self.validated = [], {"best": [], "last": []}, 0
 
 
