@@ -5,6 +5,8 @@ import functools
 import io
 import re
 import shlex
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -199,3 +201,9 @@ def test_the_program_names_sections_that_there_are():
     for source in sources:
         for title in re.findall(r"README\.md, '([^']+)'", source.read_text("utf-8")):
             assert section(title)
+
+
+def test_the_tables_of_the_benchmarks_are_those_of_their_results():
+    command = [sys.executable, ROOT / "bench" / "tables.py", "-check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
