@@ -220,7 +220,7 @@ def test_of_two_processes_of_torchrun_one_is_killed(folder, command, victim):
     os.kill(int(children[victim]), signal.SIGKILL)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    ours = err[: err.index("failed (exitcode: -9)")]
+    ours = err[: err.index("failed (exitcode: ")]  # torchrun names the one it saw end first
     assert ours.count("lstlm.py: error: another process has ended") == 1
     assert "Traceback" not in ours
     assert content_of(folder / "m.pt")["facts"]["processes"] == 2
