@@ -540,6 +540,7 @@ def grow(
     if state is None:
         state = State()
     next_logits(model, [continuations[0].ids], state)  # the prompt is read once
+    settings = asdict(sampling)
     alive = continuations
     rows = [0] * len(continuations)
     while alive:
@@ -549,7 +550,7 @@ def grow(
         for row, story in enumerate(alive):
             own = state.take(slice(row, row + 1))
             token = generate_next_token(
-                model, story.ids, **asdict(sampling), generator=story.generator, state=own
+                model, story.ids, **settings, generator=story.generator, state=own
             )
             if chances:
                 logits = next_token_logits(model, story.ids, sampling, own)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from backstage.products import product, weight_gradient
+from backstage.products import WeightGradient, product
 
 CHUNK = 1 << 22  # logits at a time in training, if V is not huge: 16 MB in float32
 EVALUATION_CHUNK = CHUNK // 8  # logits at a time in evaluation,
@@ -38,7 +38,7 @@ class LinearCrossEntropy(torch.autograd.Function):
             low_weight = F.pad(low_weight, (0, 0, 0, -V % 8))
             low_bias = F.pad(low_bias, (0, -V % 8), value=-math.inf)
         grad_hidden = []
-        grad_weight = torch.zeros_like(low_weight, dtype=weight.dtype)
+        grad_weight = WeightGradient(low_weight, weight.dtype)
         grad_bias = torch.zeros_like(low_bias, dtype=weight.dtype)
         total = weight.new_zeros(())
         # A chunk adds V N numbers to the weight's gradient: with far fewer than N rows a chunk that
@@ -54,9 +54,9 @@ class LinearCrossEntropy(torch.autograd.Function):
             slope = probs.index_put_(places, probs.new_zeros(()))
             slope[places] = -(slope @ ones[: slope.shape[1]])
             grad_bias += ones[: len(x)] @ slope
-            grad_weight += weight_gradient(slope, x)
+            grad_weight.add(slope, x)
             grad_hidden.append(product(slope, low_weight.t()))
-        ctx.grads = torch.cat(grad_hidden), grad_weight[:V], grad_bias[:V]
+        ctx.grads = torch.cat(grad_hidden), grad_weight.total[:V], grad_bias[:V]
         return total
 
     @staticmethod

@@ -25,3 +25,25 @@ def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
         # a weight with gaps between its rows.
         return product(x.t(), grad.contiguous().t()).t()
     return grad.t() @ x
+
+
+class WeightGradient:
+    """The gradient (n, K) of a weight, in `dtype`, to which each chunk of rows adds its share.
+
+    A share in lower precision is written and converted in memory that all chunks use in turn:
+    fresh memory for each costs as much as the sum.
+    """
+
+    def __init__(self, weight: Tensor, dtype: torch.dtype):
+        self.total = torch.zeros_like(weight, dtype=dtype)
+        if weight.dtype != dtype:
+            self.low = torch.empty_like(weight)
+            self.wide = torch.empty_like(self.total)
+
+    def add(self, grad: Tensor, x: Tensor) -> None:
+        """Add that of `product(x, weight)`, whose own gradient is `grad` (R, n); x (R, K)."""
+        if x.dtype == self.total.dtype:
+            self.total += weight_gradient(grad, x)
+        else:
+            torch.mm(grad.t(), x, out=self.low)
+            self.total += self.wide.copy_(self.low)
