@@ -5,14 +5,16 @@
     python bench/lstlm/generate_speed.py -precision int8
     python bench/lstlm/generate_speed.py -plain           # nn.LSTM and nn.Linear, the state carried
     python bench/lstlm/generate_speed.py -samples 16      # 16 stories as one batch, drawn
+    python bench/lstlm/generate_speed.py -samples 16 -bare      # the products of such steps alone
     python bench/lstlm/generate_speed.py -agree MODEL CORPUS -precision int8
 
 Greedy, from `<bos>`, 200 tokens, of which no `<eos>` (its bias is -1e9). `first_ms` is for each
 token of the first text in the process, `ms_per_token` of the fastest of five. Ours is
 `generate_next_token`, all of it: counts, softmax, choice; the plain way takes the largest score and
-no more. Both print a digest of the text. `-agree` goes through the stories of CORPUS, as many as
-fill -positions, and counts at how many of them the most probable next token is that of float32.
-Prints one JSON line.
+no more. Both print a digest of the text. `-bare` makes the matrix products of a step and no more,
+which is what no way of choosing words can be faster than. `-agree` goes through the stories of
+CORPUS, as many as fill -positions, and counts at how many of them the most probable next token is
+that of float32. Prints one JSON line.
 """
 
 import argparse
@@ -33,6 +35,7 @@ with importing("generate_speed.py"):
     from backstage.continuations import Continuation
     from backstage.corpora import BOS
     from backstage.device import choose_precision, set_up_memory
+    from backstage.one_step import OneStep
     from backstage.parser import Parser, positive, whole
     from backstage.reading import next_logits
     from backstage.sampling import Sampling
@@ -66,6 +69,19 @@ def together(model: lstlm.LSTMLM, count: int, samples: int) -> list[int]:
     for _ in lstlm.grow(model, stories, Sampling()):
         pass
     return [token for story in stories for token in story.ids]
+
+
+@torch.inference_mode()
+def bare(model: lstlm.LSTMLM, count: int, samples: int) -> list[int]:
+    """The products of each step alone, on the same numbers again and again; no ids."""
+    step = OneStep.of(model)
+    N = model.lstm.hidden_size
+    widths = [model.embedding.weight.shape[1] + N] + [2 * N] * (len(step.layers) - 1) + [N]
+    rows = [torch.randn(samples, width) for width in widths]
+    for _ in range(count):
+        for multiply, x in zip([*step.layers, step.output], rows, strict=True):
+            multiply(x)
+    return []
 
 
 def best_ids(model: lstlm.LSTMLM, story: list[int]) -> list[int]:
@@ -105,11 +121,12 @@ def parse_args() -> argparse.Namespace:
     add("-agree", nargs=2, metavar=("MODEL", "CORPUS"), help=what)
     what = "draw so many stories together (default 0: one, greedily)"
     add("-samples", type=whole(0), default=0, help=what)
+    add("-bare", action="store_true", help="the products alone (default all of a step)")
     what = "measure once for each line that is read (default once)"
     add("-turns", action="store_true", help=what)
     args = parser.parse_args()
-    if args.plain and args.samples:
-        parser.error("-plain -samples: the plain way grows one story")
+    if args.plain and (args.samples or args.bare):
+        parser.error("-plain -samples, -plain -bare: the plain way grows one story, whole")
     return args
 
 
@@ -132,6 +149,8 @@ def main() -> None:
     if args.plain:
         model = Textbook.of(model).eval()
         generate = plain
+    elif args.bare:
+        generate = functools.partial(bare, samples=max(1, args.samples))
     elif args.samples:
         generate = functools.partial(together, samples=args.samples)
     each = args.tokens * max(1, args.samples)
@@ -145,7 +164,8 @@ def main() -> None:
         text = hashlib.sha256(repr(ids).encode()).hexdigest()[:16]
         fastest = min(times)
         return {
-            **facts, "samples": args.samples, "first_ms": round(times[0] * 1e3, 3),
+            **facts, "samples": args.samples, "bare": args.bare,
+            "first_ms": round(times[0] * 1e3, 3),
             "ms_per_token": round(fastest * 1e3, 3), "tokens_per_s": round(1 / fastest, 1),
             "text": text,
         }

@@ -6,11 +6,11 @@
     python bench/lstlm/parts.py CORPUS -N 256 -EDim 64 -VSize 2000 -B 8
 
 A table in Markdown: each part's milliseconds in a step by PyTorch's profiler, its share, the rate
-of its floating-point operations, and `bare`, the milliseconds of its matrix products done by
-themselves with nothing around them (the recurrence's position by position, as one needs the other;
-all else as few large ones): no program can be faster that makes these products. Below it the step's
-milliseconds with the profiler off, and the rates at which the machine multiplies and reads. LSTM
-without attention. Run it on a machine that does nothing else.
+of its floating-point operations, and `bare`, the milliseconds of its matrix products alone: the
+recurrence's position by position, as each needs the one before, all others as few large ones, each
+a call of PyTorch (oneDNN's LSTM makes the small ones without such calls, and may be faster). Below
+it the step's milliseconds with the profiler off, and the rates at which the machine multiplies and
+reads. LSTM without attention. Run it on a machine that does nothing else.
 """
 
 import argparse
@@ -93,36 +93,39 @@ class Bare:
     def numbers(self, *shape: int) -> torch.Tensor:
         return torch.randn(*shape).to(self.dtype)
 
+    def by_part(self) -> dict[str, float]:
+        """Milliseconds of the products of each part."""
+        return {
+            FORWARD: self.forward(), BACKWARD: self.backward(),
+            LOGITS: self.whole(self.N, self.V),
+            GRADIENTS: self.whole(self.V, self.N) + self.weight(self.V, self.N),
+        }
+
     def forward(self) -> float:
         """Per layer all inputs as one product, and a product for each position's states."""
-        return sum(self.whole(I, 4 * self.N) for I in self.inputs) + self.positions(4 * self.N)
+        inputs = sum(self.whole(size, 4 * self.N) for size in self.inputs)
+        return inputs + self.positions(4 * self.N)
 
     def backward(self) -> float:
         """Gradients of the states by position, of inputs and both weights as one product each."""
         N = self.N
         total = self.positions(N, 4 * N)
-        for layer, I in enumerate(self.inputs):
+        for layer, size in enumerate(self.inputs):
             if layer > 0:  # word vectors are frozen
-                total += self.whole(4 * N, I)
-            total += self.weight(4 * N, I) + self.weight(4 * N, N)
+                total += self.whole(4 * N, size)
+            total += self.weight(4 * N, size) + self.weight(4 * N, N)
         return total
 
-    def logits(self) -> float:
-        return self.whole(self.N, self.V)
-
-    def gradients(self) -> float:
-        return self.whole(self.V, self.N) + self.weight(self.V, self.N)
-
-    def whole(self, I: int, n: int) -> float:
-        """One product (R, I) x (I, n)."""
-        x = self.numbers(self.R, I)
-        weight = self.numbers(n, I)
+    def whole(self, K: int, n: int) -> float:
+        """One product (R, K) x (K, n)."""
+        x = self.numbers(self.R, K)
+        weight = self.numbers(n, K)
         return milliseconds(lambda: product(x, weight))
 
-    def weight(self, n: int, I: int) -> float:
-        """One product (n, R) x (R, I)."""
+    def weight(self, n: int, K: int) -> float:
+        """One product (n, R) x (R, K)."""
         grad = self.numbers(self.R, n)
-        x = self.numbers(self.R, I)
+        x = self.numbers(self.R, K)
         return milliseconds(lambda: weight_gradient(grad, x))
 
     def positions(self, n: int, K: int | None = None) -> float:
@@ -141,7 +144,7 @@ class Bare:
 def operations(bare: Bare) -> dict[str, float]:
     """Floating-point operations of the parts that are products, in 1e9."""
     N = bare.N
-    weights = sum(4 * N * (I + N) for I in bare.inputs)
+    weights = sum(4 * N * (size + N) for size in bare.inputs)
     frozen = 4 * N * bare.inputs[0]  # no gradient of the word vectors
     counts = {
         FORWARD: weights, BACKWARD: 2 * weights - frozen, LOGITS: bare.V * N,
@@ -155,6 +158,20 @@ def reading_rate() -> float:
     weight = torch.randn(1 << 14, 1 << 12)  # 256 MiB
     x = torch.randn(1 << 12)
     return weight.numel() * 4 / milliseconds(lambda: weight @ x) * 1e3
+
+
+def print_parts(
+    parts: dict[str, float], flops: dict[str, float], floors: dict[str, float]
+) -> None:
+    """Print the table: the parts' milliseconds, 1e9 operations, and milliseconds of products."""
+    total = sum(parts.values())
+    print("| part | ms | share | GFLOP/s | bare, ms |\n|---|---|---|---|---|")
+    for part, ms in sorted(parts.items(), key=lambda item: -item[1]):
+        rate = f"{flops[part] / ms * 1e3:,.0f}" if part in flops else ""
+        floor = f"{floors[part]:,.1f}" if part in floors else ""
+        print(f"| {part} | {ms:,.1f} | {ms / total:.1%} | {rate} | {floor} |")
+    rate = f"{sum(flops.values()) / total * 1e3:,.0f}"
+    print(f"| all | {total:,.1f} | | {rate} | {sum(floors.values()):,.1f} |")
 
 
 def parse_args() -> argparse.Namespace:
@@ -189,24 +206,16 @@ def main() -> None:
     parts = profiled(step, args.VSize + 3, args.steps)
     bare = Bare([len(story) - 1 for story in batch], args, precision)
     with torch.no_grad():
-        floors = {
-            FORWARD: bare.forward(), BACKWARD: bare.backward(), LOGITS: bare.logits(),
-            GRADIENTS: bare.gradients(),
-        }
-    flops = operations(bare)
-    total = sum(parts.values())
-    print("| part | ms | share | GFLOP/s | bare, ms |\n|---|---|---|---|---|")
-    for part, ms in sorted(parts.items(), key=lambda item: -item[1]):
-        rate = f"{flops[part] / ms * 1e3:,.0f}" if part in flops else ""
-        floor = f"{floors[part]:,.1f}" if part in floors else ""
-        print(f"| {part} | {ms:,.1f} | {ms / total:.1%} | {rate} | {floor} |")
-    rate = f"{sum(flops.values()) / total * 1e3:,.0f}"
-    print(f"| all | {total:,.1f} | | {rate} | {sum(floors.values()):,.1f} |")
-    peak = product_rate(precision, torch.device("cpu")) / 1e9
-    print(f"\nwithout the profiler {alone:,.1f} ms a step of {bare.R:,} targets, ", end="")
-    print(f"{bare.R / alone * 1e3:,.0f} tokens/s; a product of 2048 rows {peak:,.0f} GFLOP/s; ", end="")
-    print(f"reading {reading_rate() / 1e9:.0f} GB/s; {torch.get_num_threads()} threads, ", end="")
-    print(f"{str(precision).removeprefix('torch.')}, PyTorch {torch.__version__}")
+        print_parts(parts, operations(bare), bare.by_part())
+    peak = product_rate(precision, torch.device("cpu"))
+    facts = (
+        f"without the profiler {alone:,.1f} ms a step of {bare.R:,} targets",
+        f"{bare.R / alone * 1e3:,.0f} tokens/s",
+        f"a product of 2048 rows {peak / 1e9:,.0f} GFLOP/s",
+        f"reading {reading_rate() / 1e9:.0f} GB/s", f"{torch.get_num_threads()} threads",
+        str(precision).removeprefix("torch."), f"PyTorch {torch.__version__}",
+    )
+    print("\n" + "; ".join(facts))
 
 
 if __name__ == "__main__":
