@@ -341,6 +341,7 @@ class LSTMLM(nn.Module):
         if begun:
             state.keep_first(batch_size)
         for number, layers in enumerate(self.rnn_modules()):
+            layers.carried = state is not None
             layers.initial = state.recurrent[number] if begun else None
             if begun and self.bidirectional:  # what follows is not known: zeros from that end
                 layers.initial = forward_direction(layers.initial)

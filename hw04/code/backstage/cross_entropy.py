@@ -12,6 +12,7 @@ CHUNK = 1 << 22  # logits at a time in training, if V is not huge: 16 MB in floa
 EVALUATION_CHUNK = CHUNK // 8  # logits at a time in evaluation,
 EVALUATION_ROWS_AT_ONCE = 512  # of so many rows
 GPU_FACTOR = 16  # so many times these on a GPU, which small tensors leave idle
+GRAIN_OF_ROWS = 64  # oneDNN makes code for each number of rows, so there are few
 UNDERFLOW = 1e-30  # smaller probabilities come close to where float32 loses digits
 
 
@@ -44,18 +45,23 @@ class LinearCrossEntropy(torch.autograd.Function):
         # A chunk adds V N numbers to the weight's gradient: with far fewer than N rows a chunk that
         # costs much.
         rows = max(1, chunk_size(CHUNK, weight) // V, weight.shape[1] * 3 // 4)
+        grain = min(rows, GRAIN_OF_ROWS)
+        rows -= rows % grain
         ones = low_weight.new_ones(max(rows, len(low_weight)))  # sums are fast as products
         for x, target in zip(hidden.split(rows), targets.split(rows), strict=True):
-            probs = product(x, low_weight, low_bias)  # (r, V) logits, replaced by
+            r = len(x)
+            x = F.pad(x, (0, 0, 0, -r % grain))  # (r', N)
+            probs = product(x, low_weight, low_bias)  # (r', V) logits, replaced by
             torch.softmax(probs, 1, out=probs)
-            places = torch.arange(len(x), device=x.device), target
+            places = torch.arange(r, device=x.device), target
             total += nats_of(probs[places], x, low_weight, low_bias, target).sum()
             # p - 1 of a target is minus the sum of the others, which keeps its digits near p = 1.
             slope = probs.index_put_(places, probs.new_zeros(()))
-            slope[places] = -(slope @ ones[: slope.shape[1]])
+            slope[places] = -(slope @ ones[: slope.shape[1]])[:r]
+            slope[r:] = 0
             grad_bias += ones[: len(x)] @ slope
             grad_weight.add(slope, x)
-            grad_hidden.append(product(slope, low_weight.t()))
+            grad_hidden.append(product(slope, low_weight.t())[:r])
         ctx.grads = torch.cat(grad_hidden), grad_weight.total[:V], grad_bias[:V]
         return total
 

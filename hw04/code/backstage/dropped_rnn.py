@@ -5,8 +5,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from backstage.packed_rnn import GRU, LSTM, RNN, pad_packed_sequence
+from backstage.packed_rnn import GRU, LSTM, RNN, find_places, pad_packed_sequence
 from backstage.state import detached
+
+GRAIN = 8  # positions
 
 
 class ModelLayers:
@@ -15,7 +17,8 @@ class ModelLayers:
     Dropout with chance `p` acts on the output of each layer, the last one's too; if `locked` on the
     same columns at all positions of a story (Gal & Ghahramani 2016, Merity et al. 2018). Stories
     begin in the states `initial`, where no others are given, and `final` are those in which they
-    ended; so whoever calls the layers need not know of states.
+    ended; so whoever calls the layers need not know of states. With `carried` False nobody needs
+    the final ones, and an LSTM has none.
     """
 
     def __init__(self, *sizes, p: float, locked: bool, **switches):
@@ -26,17 +29,22 @@ class ModelLayers:
         self.locked = locked
         self.initial = None  # zeros
         self.final = None
+        self.carried = True
 
     def forward(self, inputs: PackedSequence | Tensor, initial=None):
         """As the parent's, with the outputs dropped."""
         if initial is None:
             initial = self.initial
-        outputs, final = super().forward(inputs, initial)
-        self.final = detached(final)
+        outputs, final = self.outputs(inputs, initial)
+        self.final = detached(final) if self.carried else None
         if not isinstance(outputs, PackedSequence):
             return F.dropout(outputs, self.p, self.training), final
         rows = self.drop(outputs.data, outputs.batch_sizes)
         return outputs._replace(data=rows), final
+
+    def outputs(self, inputs: PackedSequence | Tensor, initial):
+        """The outputs before dropout, and the final states."""
+        return super().forward(inputs, initial)
 
     def over_padded(self, padded: Tensor, lengths: Tensor) -> Tensor:
         """The outputs (B, T, N) for a padded batch (B, T, In) with lengths (B,)."""
@@ -55,16 +63,42 @@ class ModelLayers:
         if not self.locked or not self.training:
             return F.dropout(rows, self.p, self.training)
         story_mask = F.dropout(rows.new_ones(int(batch_sizes[0]), rows.shape[1]), self.p)  # (B, N)
-        return rows * story_mask[ranks(batch_sizes).to(rows.device)]
-
-
-def ranks(batch_sizes: Tensor) -> Tensor:
-    """The number of its story (R,) of each packed row, the longest story first."""
-    return torch.cat([torch.arange(size) for size in batch_sizes.tolist()])
+        return rows * story_mask[find_places(batch_sizes)[1].to(rows.device)]
 
 
 class DroppedLSTM(ModelLayers, LSTM):
-    """`nn.LSTM`."""
+    """`nn.LSTM`, on a CPU over stories as long as a multiple of GRAIN, where no states go on.
+
+    oneDNN makes code for each length, which takes as long as a small layer's step over a story;
+    with few lengths it is there. What stands behind a story's end changes nothing before it.
+    """
+
+    def outputs(self, inputs, initial):
+        """Those of the stories as they are; the states behind the longer ones are nobody's."""
+        if self.carried or self.bidirectional or not LSTM.by_runs(self, inputs):
+            return super().outputs(inputs, initial)
+        rows, batch_sizes, *order = inputs
+        sizes = batch_sizes[::GRAIN].repeat_interleave(GRAIN)  # (T',) of the longer stories
+        position, rank = find_places(batch_sizes)
+        places = (sizes.cumsum(0) - sizes)[position] + rank  # (R,) of the rows among the R' longer
+        longer = rows.new_zeros(int(sizes.sum()), rows.shape[1]).index_copy(0, places, rows)
+        outputs, _ = super().outputs(PackedSequence(longer, sizes, *order), initial)
+        return PackedSequence(Picked.apply(outputs.data, places), batch_sizes, *order), (None, None)
+
+
+class Picked(torch.autograd.Function):
+    """Rows (R, N) at `places` (R,), no two the same: their gradient is one copy, not R sums."""
+
+    @staticmethod
+    def forward(ctx, rows, places):
+        ctx.save_for_backward(places)
+        ctx.shape = rows.shape
+        return rows.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (places,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.shape).index_copy_(0, places, grad), None
 
 
 class DroppedGRU(ModelLayers, GRU):

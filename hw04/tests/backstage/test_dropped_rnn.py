@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from backstage.dropped_rnn import CELLS, ranks
+from backstage.dropped_rnn import CELLS, GRAIN, DroppedLSTM
+from backstage.packed_rnn import find_places
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
@@ -55,7 +56,7 @@ def test_dropout_acts_between_layers_and_on_the_last_output(cell, locked):
         rows = parent(expected)[0].data
         if locked:
             mask = F.dropout(torch.ones(len(LENGTHS), 50), 0.5)
-            rows = rows * mask[ranks(batch_sizes)]
+            rows = rows * mask[find_places(batch_sizes)[1]]
         else:
             rows = F.dropout(rows, 0.5)
         expected = packed._replace(data=rows)
@@ -88,3 +89,51 @@ def test_a_tensor_is_dropped_too():
     outputs, _ = layers(torch.randn(1, 7, 4))
     assert outputs.shape == (1, 7, 50)
     assert 0.3 < float((outputs == 0).float().mean()) < 0.7
+
+
+RAGGED = ([1], [8], [9, 8, 7], [24, 17, 16, 15, 8, 1, 1], [3, 3, 2], [40])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("locked", [False, True])
+@pytest.mark.parametrize("lengths", RAGGED, ids=str)
+def test_without_carried_states_outputs_and_gradients_are_the_same(lengths, locked, dtype):
+    """Stories made longer on the way: those of a plain nn.LSTM over the stories as they are."""
+    layers = make_layers("lstm", 0.0, locked).to(dtype)
+    parent = nn.LSTM(4, 50, 2, batch_first=True, dtype=dtype)
+    parent.load_state_dict(layers.state_dict())
+    layers.carried = False
+    generator = torch.Generator().manual_seed(len(lengths))
+    stories = [torch.randn(n, 4, generator=generator, dtype=dtype) for n in lengths]
+    weights = torch.randn(sum(lengths), 50, generator=generator, dtype=dtype)
+    results = []
+    for module in (layers, parent):
+        packed = pack_sequence([story.clone() for story in stories])
+        rows = packed.data.requires_grad_()
+        outputs, final = module(packed._replace(data=rows))
+        assert torch.equal(outputs.batch_sizes, packed.batch_sizes)
+        inputs = [rows, *(weight for layer in module.all_weights for weight in layer)]
+        results.append([outputs.data, *torch.autograd.grad((outputs.data * weights).sum(), inputs)])
+        assert final == (None, None) if module is layers else torch.is_tensor(final[0])
+    assert layers.final is None
+    torch.testing.assert_close(*results)
+
+
+def test_a_layer_meets_few_lengths(monkeypatch):
+    """For each of them oneDNN makes code."""
+    seen = set()
+    run = DroppedLSTM.run
+
+    def recorded(self, rows, states, weights):
+        seen.add(rows.shape[0])
+        return run(self, rows, states, weights)
+
+    monkeypatch.setattr(DroppedLSTM, "run", recorded)
+    layers = make_layers("lstm", 0.0, locked=False)
+    for carried in (True, False):
+        layers.carried = carried
+        seen.clear()
+        for n in range(33, 49):
+            layers(pack_sequence([torch.zeros(n, 4), torch.zeros(n - 5, 4)]))
+        assert len(seen) == (17 if carried else 4)
+    assert all(n % GRAIN == 0 for n in seen)
