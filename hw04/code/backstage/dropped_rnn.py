@@ -73,6 +73,8 @@ class DroppedLSTM(ModelLayers, LSTM):
     with few lengths it is there. What stands behind a story's end changes nothing before it.
     """
 
+    places: Tensor | None = None  # (R,) meanwhile, of the stories' rows among those of longer ones
+
     def outputs(self, inputs, initial):
         """Those of the stories as they are; the states behind the longer ones are nobody's."""
         if self.carried or self.bidirectional or not LSTM.by_runs(self, inputs):
@@ -82,8 +84,17 @@ class DroppedLSTM(ModelLayers, LSTM):
         position, rank = find_places(batch_sizes)
         places = (sizes.cumsum(0) - sizes)[position] + rank  # (R,) of the rows among the R' longer
         longer = rows.new_zeros(int(sizes.sum()), rows.shape[1]).index_copy(0, places, rows)
+        self.places = places
         outputs, _ = super().outputs(PackedSequence(longer, sizes, *order), initial)
+        self.places = None
         return PackedSequence(Picked.apply(outputs.data, places), batch_sizes, *order), (None, None)
+
+    def drop(self, rows, batch_sizes):
+        """With the draws of the stories as they are, however long they have been made."""
+        if self.places is None or self.locked or not self.training:
+            return super().drop(rows, batch_sizes)
+        mask = F.dropout(rows.new_ones(len(self.places), rows.shape[1]), self.p)  # (R, N)
+        return rows * torch.zeros_like(rows).index_copy(0, self.places, mask)
 
 
 class Picked(torch.autograd.Function):
