@@ -32,6 +32,8 @@ with importing("compare.py", "-r requirements-dev.txt"):
     from harness import Contest, machine, measure, table
 
 SHORT = {"training", "small", "generation", "transformer"}
+SMALL_SPEECH = Path(__file__).resolve().parents[1] / "hw4p1" / "results" / "speech.yaml"
+SPEECH = ("speech_per_s", "s of speech/s")
 NAMES = {"fp32": "float32", "bf16": "bfloat16"}
 
 
@@ -140,6 +142,26 @@ def cache() -> Contest:
     return Contest("hw4p1, generation", rows, (), columns=columns)
 
 
+def speech(config: Path | None = None) -> Contest:
+    """hw4p1's recogniser, trained in a textbook's loop and ours."""
+    train = ["transformer/asr_speed.py", *(("--config", str(config)) if config else ())]
+    rows = {"textbook": [*train, "--steps", "1", "--loop", "textbook"], "ours": train}
+    name = f"hw4p1, recogniser, training `{config.name if config else 'asr_config.yaml'}`"
+    return Contest(name, rows, ("textbook",), *SPEECH, columns=("not_padding",))
+
+
+def recognition() -> Contest:
+    """hw4p1 recognising recordings on one core."""
+    program = "transformer/recognise_speed.py"
+    beams = ("--beam-width", "4", "--ctc-weight", "0.3")
+    rows = {}
+    for name, flags in {"asr_config": (), "speech": ("--config", str(SMALL_SPEECH))}.items():
+        rows[f"greedy, `{name}.yaml`"] = [program, *flags]
+        rows[f"4 beams with CTC, `{name}.yaml`"] = [program, *flags, *beams]
+    columns = ("threads", "tokens")
+    return Contest("hw4p1, recogniser, recordings", rows, (), *SPEECH, columns=columns)
+
+
 def contests(corpus: str, short: bool = False) -> dict[str, Contest]:
     """What there is to measure, by a name each."""
     demo = ("-N", "256", "-EDim", "64", "-VSize", "2000", "-B", "8", "-steps", "20")
@@ -150,6 +172,8 @@ def contests(corpus: str, short: bool = False) -> dict[str, Contest]:
         "evaluation": evaluation(corpus), "generation": generation(),
         "first_word": first_word(), "transformer": transformer(),
         "pieces": transformer("--set", "tokenization.token_type=1k"), "cache": cache(),
+        "speech": speech(), "small_speech": speech(SMALL_SPEECH),
+        "recognition": recognition(),
     }
     return {name: each for name, each in every.items() if not short or name in SHORT}
 

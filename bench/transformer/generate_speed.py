@@ -10,13 +10,13 @@ line, which says whether the sequences are the same. Run it on a machine that do
 """
 
 import argparse
-import json
 import math
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+sys.path.append(str(Path(__file__).resolve().parent))
 sys.path.append(str(Path(__file__).resolve().parents[2] / "hw4p1"))
 sys.path.append(str(Path(__file__).resolve().parents[2] / "hw04" / "code"))
 from backstage.shell import importing
@@ -27,6 +27,7 @@ with importing("generate_speed.py", "-r requirements-dev.txt"):
     from hw4lib.decoding import CachedScorer, SequenceGenerator
     from hw4lib.entry import Parser, guarded
     from hw4lib.model import DecoderOnlyTransformer
+    from turns import take_turns
 
 PROMPT = 10
 VOCABULARY = 1000
@@ -64,24 +65,19 @@ def main() -> None:
             sequences, _ = generator.generate_greedy(prompts)
         return time.perf_counter() - start, sequences
 
-    def measure() -> None:
+    def measure() -> dict:
         with_cache, sequences = generate(CachedScorer(model))
         without, expected = generate(model.score)
-        print(json.dumps({
+        return {
             "batch": args.batch, "new_tokens": args.new, "beams": args.beams,
             "s_with_cache": round(with_cache, 2), "s_without": round(without, 2),
             "times_faster": round(without / with_cache, 1),
             "tokens_per_s": round(args.batch * args.new / with_cache),
             "same_sequences": torch.equal(sequences, expected),
-            "threads": torch.get_num_threads(), "torch": str(torch.__version__),
-        }), flush=True)
+        }
 
     generate(CachedScorer(model))  # warm-up
-    if not args.turns:
-        measure()
-        return
-    for _ in sys.stdin:
-        measure()
+    take_turns(measure, args.turns)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import io
 import itertools
-import json
 import os
 import sys
 import tempfile
@@ -44,6 +43,7 @@ with importing("train_speed.py", "-r requirements-dev.txt"):
     from hw4lib.utils import create_optimizer, create_scheduler
     from torch import nn
     from torch.utils.data import DataLoader
+    from turns import take_turns
 
 Step = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]  # shifted, golden, lengths
 
@@ -161,18 +161,11 @@ def main() -> None:
     step, batches, facts = prepare(args)
     rate(step, batches, 1)  # warm-up
 
-    def measure() -> None:
+    def measure() -> dict:
         speed, share = rate(step, batches, args.steps)
-        print(json.dumps({
-            **facts, "tokens_per_s": round(speed), "not_padding": round(share, 3),
-            "threads": torch.get_num_threads(), "torch": str(torch.__version__),
-        }), flush=True)
+        return {**facts, "tokens_per_s": round(speed), "not_padding": round(share, 3)}
 
-    if not args.turns:
-        measure()
-        return
-    for _ in sys.stdin:
-        measure()
+    take_turns(measure, args.turns)
 
 
 if __name__ == "__main__":

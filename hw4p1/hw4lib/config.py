@@ -9,16 +9,12 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from .errors import UserError
 from .reading import CONTROL, shown
+from .yaml_files import parse_yaml, read_yaml
 
 SHIPPED = Path(__file__).resolve().parent.parent / "config.yaml"
-LARGEST_FILE = 100_000  # bytes of a configuration; the shipped one has 4,000
 LARGEST_NUMBER = 2**31 - 1
-DEEPEST = 12  # sections and lists in each other
-LONGEST_NUMBER = 40  # characters
 LIMITS = {  # least and most
     "data.batch_size": (1, 10**6), "data.NUM_WORKERS": (0, 1000),
     "model.d_model": (1, 10**6), "model.d_ff": (1, 10**6), "model.num_layers": (1, 1000),
@@ -27,7 +23,6 @@ LIMITS = {  # least and most
     "training.seed": (0, LARGEST_NUMBER),
     "training.gradient_clip": (0, LARGEST_NUMBER),
 }  # fmt: skip
-_PLAIN_TAGS = (":bool", ":int", ":float", ":null")
 FOUND = ("max_len", "num_classes")  # of the data and the tokenizer, by run_lm.py
 # What a checkpoint says of the data; of this kind are the values there.
 TRAINED_ON = {
@@ -70,9 +65,9 @@ def load_config(
     Each of `settings` is `section.key=value` and replaces a value. UserError that names file and
     key for a key that there is not, or a value of another kind than the shipped one.
     """
-    config = copy.deepcopy(base) or _read(schema.shipped)
+    config = copy.deepcopy(base) or read_yaml(schema.shipped)
     if Path(path) != schema.shipped:
-        given = _read(path)
+        given = read_yaml(path)
         # Which the config.yaml of a run has, as it has the model's two sizes below.
         given.pop("trained_on", None)
         if isinstance(given.get("model"), dict):
@@ -85,7 +80,7 @@ def load_config(
         source = f"--set {setting[:100]}"
         if not equals:
             raise UserError(f"{source}: write section.key=value, for example model.num_layers=6")
-        given = _parse(value, source)
+        given = parse_yaml(value, source)
         for part in reversed(key.split(".")):
             given = {part: given}
         _replace(config, given, source)
@@ -132,7 +127,7 @@ def complete_config(given: object, source: str, schema: Schema = LM) -> dict:
 
     UserError that names the `source` and what is wrong if it is not of a run of the program.
     """
-    shipped = _read(schema.shipped)
+    shipped = read_yaml(schema.shipped)
     not_ours = f"it is not of {schema.program}, train anew"
     if not isinstance(given, dict):
         raise UserError(f"{source}: it has no configuration; {not_ours}")
@@ -165,85 +160,6 @@ def _check_limits(config: dict, source: str, schema: Schema) -> None:
         value = value_of(key, config)
         if not 0 <= value < 1:
             raise UserError(f"{source}: {key} is {value}; give at least 0 and less than 1")
-
-
-def _read(path: str | Path) -> dict:
-    try:
-        with open(path, "rb") as file:  # a pipe is welcome here
-            content = file.read(LARGEST_FILE + 1)
-        text = content.decode("utf-8")
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read as a configuration ({error.strerror}); give another path"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    except ValueError as error:  # a name with a zero byte
-        raise UserError(f"{path}: cannot be read ({error}); give another path") from None
-    config = _parse(text, str(path))
-    if not isinstance(config, dict):
-        raise UserError(
-            f"{path}: not a configuration; write sections with keys as in {SHIPPED.name}"
-        )
-    return config
-
-
-def _parse(text: str, source: str) -> object:
-    if len(text) > LARGEST_FILE:
-        raise UserError(f"{source}: more than {LARGEST_FILE:,} characters; shorten it")
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{source}:{mark.line + 1}" if mark else source
-        raise UserError(
-            f"{place}: not YAML ({getattr(error, 'problem', None) or 'unreadable'}); mend it"
-        ) from None
-
-
-class _Loader(yaml.SafeLoader):
-    """Values of YAML that a configuration has: no alias, tag, date or merge key, nothing deep.
-
-    With aliases a few lines may stand for more values than there is memory.
-    """
-
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith(_PLAIN_TAGS)]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def __init__(self, stream):
-        super().__init__(stream)
-        self.depth = 0
-
-    def compose_node(self, parent, index):
-        event = self.peek_event()
-        problem = None
-        if isinstance(event, yaml.AliasEvent):
-            problem = f"*{event.anchor[:30]} stands for a value elsewhere; write it out"
-        elif event.tag is not None:
-            problem = f"the tag {event.tag[:30]}; write the value alone"
-        elif self.depth == DEEPEST:
-            problem = f"more than {DEEPEST} lists and sections in each other"
-        if problem:
-            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_object(self, node, deep=False):
-        number = node.tag.endswith((":int", ":float"))
-        if number and len(node.value) > LONGEST_NUMBER:
-            problem = f"a number of {len(node.value):,} characters"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, OverflowError):  # such as 0x_
-            problem = f"{shown(node.value)} looks like a number and is none"
-            raise yaml.constructor.ConstructorError(
-                None, None, problem, node.start_mark
-            ) from None
 
 
 def _replace(

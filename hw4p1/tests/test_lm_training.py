@@ -14,7 +14,7 @@ import pytest
 import torch
 from hw4lib.data.length_order import LengthOrder
 from hw4lib.files import atomic_write
-from hw4lib.trainers import LMTrainer, Stopped
+from hw4lib.trainers import LMTrainer, Stopped, resuming, saving
 from hw4lib.trainers import base_trainer as base
 from hw4lib.trainers.checkpoint import read_checkpoint
 from hypothesis import given
@@ -379,11 +379,11 @@ def test_a_run_goes_on_on_another_device(device_lab):
 
 
 def test_a_checkpoint_of_a_machine_with_more_gpus(monkeypatch):
-    state, restored = {**base.random_state(), "cuda": ["first", "second"]}, []
+    state, restored = {**resuming.random_state(), "cuda": ["first", "second"]}, []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_rng_state_all", restored.extend)
-    base.set_random_state(state)
+    resuming.set_random_state(state)
     assert restored == ["first"]
 
 
@@ -398,7 +398,7 @@ def test_an_epoch_is_not_repeated_after_its_end(lab):
 
 def test_long_epochs_are_saved_in_between(lab, monkeypatch):
     trainer, saved = lab.trainer(), []
-    monkeypatch.setattr(base, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(resuming, "SAVE_SECONDS", -1)
     trainer.save_checkpoint = lambda name: saved.append((name, trainer.progress["batches"]))
     trainer._train_epoch(lab.loader(3))
     assert saved == [("checkpoint-last-epoch-model.pth", 1), ("checkpoint-last-epoch-model.pth", 2)]
@@ -616,7 +616,7 @@ def test_a_full_disk_is_told_as_one(lab, monkeypatch):
                 raise OSError(errno.ENOSPC, "No space left on device")
             return super().write(data)
 
-    monkeypatch.setattr(base, "atomic_write", lambda path, write: write(Full()))
+    monkeypatch.setattr(saving, "atomic_write", lambda path, write: write(Full()))
     with pytest.raises(OSError, match="No space left"):
         lab.trainer("full").save_checkpoint("some.pth")
 

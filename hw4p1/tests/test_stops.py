@@ -10,8 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from hw4lib.errors import Interrupted
-from hw4lib.trainers import Stopped
-from hw4lib.trainers import base_trainer as base
+from hw4lib.trainers import Stopped, resuming
 
 DROPPED = {"dropout": 0.2, "layer_drop_rate": 0.3}
 LAST = "checkpoint-last-epoch-model.pth"
@@ -116,7 +115,7 @@ def test_a_stop_in_validation_is_saved_there(lab, batches):
 def test_long_validations_are_saved_in_between(lab, monkeypatch):
     trainer, *loaders = start(lab, "run")
     saved = []
-    monkeypatch.setattr(base, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(resuming, "SAVE_SECONDS", -1)
     trainer.save_checkpoint = lambda name: saved.append(
         trainer.progress and trainer.progress.get("validation", {}).get("batches")
     )
@@ -127,7 +126,7 @@ def test_long_validations_are_saved_in_between(lab, monkeypatch):
 
 def test_measuring_without_a_training_saves_nothing(lab, monkeypatch):
     trainer, train_loader, val_loader = start(lab, "run")
-    monkeypatch.setattr(base, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(resuming, "SAVE_SECONDS", -1)
     trainer.stop_requested = signal.SIGTERM  # of a training that was stopped
     trainer.evaluate(val_loader)
     assert not list(trainer.checkpoint_dir.iterdir()) and trainer.progress is None
@@ -150,7 +149,7 @@ def test_a_stop_does_not_wait_for_the_texts(lab):
 
 def test_a_checkpoint_further_than_its_data_is_an_error(lab):
     trainer, *loaders = start(lab, "run")
-    trainer.progress = {"batches": 4, "random_state": base.random_state()}
+    trainer.progress = {"batches": 4, "random_state": resuming.random_state()}
     with pytest.raises(ValueError, match="has 4 batches of an epoch that has 3; train anew"):
         trainer.train(*loaders, 1)
 
@@ -184,7 +183,7 @@ def test_progress_that_is_none_is_refused(lab, change):
 def test_a_gradient_of_another_shape_is_refused(lab):
     trainer, *loaders = start(lab, "run")
     trainer.progress = {
-        "batches": 1, "random_state": base.random_state(),
+        "batches": 1, "random_state": resuming.random_state(),
         "gradients": {"norm.weight": torch.zeros(3)},
     }
     with pytest.raises(ValueError, match=r"gradient is none of norm\.weight"):
@@ -350,11 +349,11 @@ def test_a_save_that_fails_is_told_and_training_goes_on(lab, capsys, which):
 def test_saves_in_an_epoch_may_fail_and_are_tried_again_when_due(lab, capsys, monkeypatch):
     trainer, *loaders = start(lab, "run")
     full_disk(trainer, "last", 2)
-    monkeypatch.setattr(base, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(resuming, "SAVE_SECONDS", -1)
     trainer.train(*loaders, 1)
     assert capsys.readouterr().err.count("cannot be written") == 2
     trainer.save_checkpoint = failing(OSError(28, "No space left on device"))
-    monkeypatch.setattr(base, "SAVE_SECONDS", 1000)
+    monkeypatch.setattr(resuming, "SAVE_SECONDS", 1000)
     trainer.last_save -= 2000
     with pytest.raises(OSError, match="the best model could not be saved"):
         trainer.train(*loaders, 1)

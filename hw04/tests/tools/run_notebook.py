@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Run hw04/lstlm.ipynb from top to bottom, and store it with its outputs.
+"""Run a notebook from top to bottom, and store it with its outputs.
 
-    python run_notebook.py     # some minutes; its model is build/notebook.pt
+    python run_notebook.py                                  # hw04/lstlm.ipynb: some minutes
+    python run_notebook.py hw4p1/HW4P2_nb.ipynb
 
 Progress bars are left out, and so is when each cell ran.
 """
 
+import sys
 from pathlib import Path
 
 import nbformat
@@ -29,14 +31,15 @@ def cleaned(outputs: list) -> list:
 
 def main() -> None:
     """Run it and write it."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    path = Path(*sys.argv[1:]) if sys.argv[1:] else NOTEBOOK
+    notebook = nbformat.read(path, as_version=4)
     run = ExecutePreprocessor(timeout=3600, record_timing=False)
-    run.preprocess(notebook, {"metadata": {"path": str(NOTEBOOK.parent)}})
+    run.preprocess(notebook, {"metadata": {"path": str(path.parent)}})
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = cleaned(cell.outputs)
     notebook.metadata.language_info = {"name": "python"}
-    nbformat.write(notebook, NOTEBOOK)
+    nbformat.write(notebook, path)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Scoring the next token without computing anew what the tokens before it have led to."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -114,3 +116,15 @@ class CachedScorer:
         if len(x) != len(self.tokens):
             return 0
         return int((x[:, : self.tokens.shape[1]] == self.tokens).all(0).cumprod(0).sum())
+
+
+class StoppableScorer(CachedScorer):
+    """A scorer that calls `look` before each token, which may raise Stopped."""
+
+    def __init__(self, model: DecoderOnlyTransformer, look: Callable[[], None]):
+        super().__init__(model)
+        self.look = look
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.look()
+        return super().__call__(x)

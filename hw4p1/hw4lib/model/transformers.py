@@ -74,10 +74,7 @@ class DecoderOnlyTransformer(nn.Module):
             pad_mask = None  # or (B, T)
             if target_lengths is not None:
                 pad_mask = PadMask(padded_targets, target_lengths)
-        for number, layer in enumerate(self.dec_layers, 1):
-            may_drop = self.training and self.layer_drop_rate > 0
-            if may_drop and random.random() < self.layer_drop_rate:
-                continue
+        for number, layer in kept(self, self.dec_layers):
             if need_weights:
                 x, maps[f"layer{number}_dec_self"] = layer(x, pad_mask, causal_mask)
             else:
@@ -192,7 +189,7 @@ class EncoderDecoderTransformer(nn.Module):
             x = self.positional_encoding(x)
         x = self.dropout(x)
         maps = {}
-        for number, layer in self._kept(self.enc_layers, self.num_encoder_layers):
+        for number, layer in kept(self, self.enc_layers[: self.num_encoder_layers]):
             if need_weights:
                 x, maps[f"layer{number}_enc_self"] = layer(x, pad_mask)
             else:
@@ -221,7 +218,7 @@ class EncoderDecoderTransformer(nn.Module):
             pad_mask = None  # or (B, L)
             if target_lengths is not None:
                 pad_mask = PadMask(padded_targets, target_lengths)
-        for number, layer in self._kept(self.dec_layers, self.num_decoder_layers):
+        for number, layer in kept(self, self.dec_layers[: self.num_decoder_layers]):
             if need_weights:
                 name = f"layer{number}_dec"
                 x, maps[f"{name}_self"], maps[f"{name}_cross"] = layer(
@@ -231,16 +228,6 @@ class EncoderDecoderTransformer(nn.Module):
                 memory = layer.cross_attn.keys_values(encoder_output)
                 x = layer.causal(x, memory, pad_mask_src)
         return self.final_linear(self.decoder_norm(x)), maps
-
-    def _kept(self, layers: nn.ModuleList, count: int) -> Iterator[tuple[int, nn.Module]]:
-        """The first `count` layers with their numbers from 1, less those that are dropped."""
-        for number, layer in enumerate(layers, 1):
-            if number > count:
-                return
-            may_drop = self.training and self.layer_drop_rate > 0
-            if may_drop and random.random() < self.layer_drop_rate:
-                continue
-            yield number, layer
 
     def embed(self, tokens: Tensor, start: int = 0) -> Tensor:
         """Embeddings (B, n, d_model) of ids (B, n) that stand at the positions from `start` on."""
@@ -303,3 +290,11 @@ class EncoderDecoderTransformer(nn.Module):
         for group in groups:
             size = sum(p.numel() for p in group["params"])
             print(f"{group.get('name', 'group')}: {size:,} parameters")
+
+
+def kept(model: nn.Module, layers: nn.ModuleList) -> Iterator[tuple[int, nn.Module]]:
+    """Layers with their numbers from 1, less those that a model in training drops."""
+    for number, layer in enumerate(layers, 1):
+        may_drop = model.training and model.layer_drop_rate > 0
+        if not may_drop or random.random() >= model.layer_drop_rate:
+            yield number, layer

@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader
 from ..data.asr_dataset import Batch
 from ..decoding import CTCPrefixScorer, FusedScorer, SequenceGenerator, SpeechScorer
 from ..errors import UserError
-from .base_trainer import BaseTrainer, decoration
+from .base_trainer import BaseTrainer
 from .ctc_room import without_room
-from .error_rates import error_rates
-from .lm_trainer import perplexity
+from .measures import error_rates, perplexity
 from .parts import FLOATS, row_groups
+from .run_folder import decoration
 
 RECOGNITION = {  # what recognition does unless told otherwise
     "num_batches": None, "beam_width": 1, "temperature": 1.0, "repeat_penalty": 1.0,

@@ -3,19 +3,20 @@
 Epochs, perplexities, generated text (handout, sections 2.3 and 5.4.1).
 """
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from ..decoding import CachedScorer, SequenceGenerator
+from ..decoding import SequenceGenerator, StoppableScorer
 from ..model import DecoderOnlyTransformer
 from ..model.sublayers import LONG
-from .base_trainer import BaseTrainer, Batch, decoration
+from .base_trainer import BaseTrainer, Batch
+from .measures import perplexity
 from .parts import FLOATS, row_groups
+from .run_folder import decoration
 
 # What generation does unless told otherwise, and what is done differently after each epoch of
 # training.
@@ -27,18 +28,6 @@ VALIDATION_PROMPT = 20
 WIDTH = 8  # batches are padded to a multiple of so many positions
 ROWS = 128  # sequences generated side by side
 SHOWN = 512  # positions of an attention map, whose picture has about as many pixels
-
-
-class StoppableScorer(CachedScorer):
-    """A scorer that calls `look` before each token, which may raise Stopped."""
-
-    def __init__(self, model: nn.Module, look: Callable[[], None]):
-        super().__init__(model)
-        self.look = look
-
-    def __call__(self, x: Tensor) -> Tensor:
-        self.look()
-        return super().__call__(x)
 
 
 class LMTrainer(BaseTrainer):
@@ -306,8 +295,3 @@ class LMTrainer(BaseTrainer):
             )
             return beams[:, 0], scores[:, 0]
         return generator.generate_greedy(prompts, temperature, penalty)
-
-
-def perplexity(nats: float) -> float:
-    """exp(nats), infinite where that is too large for a number."""
-    return math.exp(nats) if nats < 700 else math.inf

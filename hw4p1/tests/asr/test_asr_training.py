@@ -14,7 +14,7 @@ from hw4lib.model import DecoderOnlyTransformer
 from hw4lib.trainers import ASRTrainer, LMTrainer, ProgressiveTrainer, Stopped
 from hw4lib.trainers.checkpoint import read_checkpoint
 from hw4lib.trainers.ctc_room import frames_needed, without_room
-from hw4lib.trainers.error_rates import error_rates
+from hw4lib.trainers.measures import error_rates
 from tests.asr.small import TEXTS, data_config, features_of, write_partition
 from torch.nn import functional as F
 from torch.testing import assert_close

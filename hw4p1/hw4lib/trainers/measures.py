@@ -1,4 +1,6 @@
-"""Character and word error rates of recognised texts."""
+"""Perplexities, and character and word error rates of recognised texts."""
+
+import math
 
 
 def error_rates(references: list[str], hypotheses: list[str]) -> dict[str, float]:
@@ -27,3 +29,8 @@ def _errors(output) -> int:
 
 def _length(output) -> int:
     return output.hits + output.substitutions + output.deletions
+
+
+def perplexity(nats: float) -> float:
+    """exp(nats), infinite where that is too large for a number."""
+    return math.exp(nats) if nats < 700 else math.inf
