@@ -36,10 +36,12 @@ def make_model(program: ModuleType, given: dict, **switches) -> torch.nn.Module:
 
 
 def forward(program: ModuleType, given: dict) -> dict:
-    """The logits of a minibatch."""
-    model = make_model(program, given)
+    """The logits of a minibatch, and whether another model with the same weights gives them."""
+    batch = tensor(given["inputs"]), tensor(given["lengths"])
     with torch.no_grad():
-        return {"logits": model(tensor(given["inputs"]), tensor(given["lengths"]))}
+        logits, again = (make_model(program, given)(*batch) for _ in range(2))
+    same = logits.shape == again.shape and bool(torch.equal(logits, again))
+    return {"logits": logits, "same again": int(same)}
 
 
 def forward_again(program: ModuleType, given: dict) -> dict:
@@ -109,10 +111,11 @@ def attention_model(program: ModuleType, hidden: Tensor) -> torch.nn.Module:
 
 
 def collate(program: ModuleType, given: dict) -> dict:
-    """A minibatch."""
+    """The tensors of a minibatch."""
     stories = [list(map(int, story)) for story in given["stories"]]
     inputs, targets, lengths = program.collate_stories(stories)
-    return {"inputs": inputs, "targets": targets, "lengths": lengths}
+    found = {"inputs": inputs, "targets": targets, "lengths": lengths}
+    return {name: rows for name, rows in found.items() if isinstance(rows, Tensor)}
 
 
 def loss(program: ModuleType, given: dict) -> dict:
@@ -223,7 +226,7 @@ def evaluate(program: ModuleType, given: dict) -> dict:
         Path(name).write_text(text)
         names.append(name)
     path = write_model(given)
-    flags = ("-evaluate", "-model", path, "-test_corpus", *names, "-precision", "fp32")
+    flags = ("-evaluate", "-model", path, "-test_corpus", *names, "-precision", "fp32", "-B", "4")
     records = on_command_line(program, *flags)
     return {key: [record[key] for record in records] for key in ("nats", "ppl")}
 

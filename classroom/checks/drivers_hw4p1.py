@@ -182,10 +182,11 @@ def dataset_batch(program, given: dict) -> dict:
     if not all(isinstance(x, torch.LongTensor) for item in items for x in item):
         raise TypeError("dataset[i] should be two LongTensors")
     shifted, golden, lengths = dataset.collate_fn(items)
-    return {
+    found = {
         "shifted": shifted, "golden": golden, "lengths": lengths,
         "first shifted": items[0][0], "first golden": items[0][1],
     }
+    return {name: rows for name, rows in found.items() if isinstance(rows, torch.Tensor)}
 
 
 # ---- The model
@@ -250,15 +251,18 @@ def sublayer(program, given: dict) -> dict:
 
 
 def sublayer_dropout(program, given: dict) -> dict:
-    """What a sublayer adds in training where all of it is dropped, and the rates that it has."""
+    """1 if what a sublayer adds in training is dropped as a whole, and the rates that it has."""
     import torch
 
     module = getattr(program("hw4lib.model.sublayers"), given["class"])(*given["sizes"], 1.0)
     module.double().train()
     x = torch.tensor(given["x"])
-    output = module(x)[0] if given["class"] == "SelfAttentionLayer" else module(x)
-    inner = module.mha.dropout if given["class"] == "SelfAttentionLayer" else module.ffn[2].p
-    return {"added": output - x, "rates": [float(module.dropout.p), float(inner)]}
+    attends = given["class"] == "SelfAttentionLayer"
+    inner, name = (module.mha, "dropout") if attends else (module.ffn[2], "p")
+    rates = [float(module.dropout.p), float(getattr(inner, name))]
+    setattr(inner, name, 0.0)
+    output = module(x)[0] if attends else module(x)
+    return {"dropped": int(torch.equal(output, x)), "rates": rates}
 
 
 def put_in(program, names: dict) -> None:
@@ -389,12 +393,13 @@ def train_epoch(program, given: dict) -> dict:
     with make_trainer(program, given) as trainer:
         trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=given["rate"])
         trainer.scheduler = stand_in_layers.Schedule()
+        trainer.model.eval()
         with contextlib.redirect_stderr(io.StringIO()):
             metrics, _ = trainer._train_epoch(stand_in_layers.Loader(given["batches"]))
         weights = torch.cat([trainer.model.table, trainer.model.bias[None]])
         return {
             "weights": weights, "ce_loss_token": metrics["ce_loss_token"],
-            "schedule steps": trainer.scheduler.steps,
+            "schedule steps": trainer.scheduler.steps, "training": int(trainer.model.trained),
         }
 
 

@@ -17,6 +17,7 @@ COMMON = (
     ("cannot be multiplied", "two shapes do not fit: write the shape of each tensor beside it"),
     ("must match the size of tensor", "two shapes do not fit: write the shape of each beside it"),
     ("shapes", "two shapes do not fit: write the shape of each array beside it"),
+    ("core dimension", "two shapes do not fit: write the shape of each array beside it"),
     ("index out of range in self", "an id that is not in the vocabulary: padding of -100, say"),
     ("more than the memory", "it makes a tensor that is far larger than what it was given"),
     ("Forbidden", "this is what you are asked to write yourself"),
@@ -24,11 +25,13 @@ COMMON = (
     ("SystemExit", "a function that is called is not to end the program (sys.exit)"),
     ("NoneType", "nothing is returned: is the return statement, or the last line, missing?"),
 )
+TIME_FIRST = "without batch_first=True pack_padded_sequence() takes the first dimension for time"
 
 HW04 = {
     "1": Item("1 forward pass", (
         ("sorted in decreasing order", "stories come in any order of lengths; "
          "pack_padded_sequence() has an argument for that"),
+        ("split_sizes to sum", TIME_FIRST), ("to be equal to batch_size", TIME_FIRST),
         ("on the CPU", "pack_padded_sequence() wants lengths on the CPU"),
         ("PackedSequence", "self.lstm gives a packed result for a packed batch: turn it back"),
         ("'tuple' object", "self.lstm gives two things: outputs, and the final states"),
@@ -38,6 +41,7 @@ HW04 = {
     "1a": Item("1a dot-product attention (*)"),
     "2": Item("2 minibatches", (
         ("expected sequence of length", "rows of different lengths are no tensor: pad them first"),
+        ("out of bounds for dimension 1", "rows are too short: T is the largest length"),
     )),
     "3": Item("3 mean loss", (
         ("does not require grad", "nothing is learned here: no backward()"),
@@ -60,24 +64,28 @@ HW04 = {
     "7": Item("7 perplexity"),
 }
 
+FLATTEN = "W is (out, in), so it is transposed; of more dimensions flatten the leading ones to rows"
+NOT_KEPT = "backward uses what forward has not kept, or a layer whose forward was not called"
+
 HW4P1 = {
     "linear": Item("Linear", (
-        ("matmul", "only two dimensions: flatten the leading ones to rows first"),
-        ("not aligned", "only two dimensions: flatten the leading ones to rows first"),
+        ("matmul", FLATTEN), ("not aligned", FLATTEN), ("has no attribute", NOT_KEPT),
     )),
-    "softmax": Item("Softmax"),
+    "softmax": Item("Softmax", (("has no attribute", NOT_KEPT),)),
     "attention": Item("ScaledDotProductAttention", (
+        ("has no attribute", NOT_KEPT),
         ("axes don't match", "more leading dimensions than expected: swapaxes(-1, -2)"),
         ("too many values to unpack", "more leading dimensions than expected: count from the end"),
         ("not enough values to unpack", "fewer leading dimensions than expected: count from the "
          "end"),
     )),
     "multi_head": Item("MultiHeadAttention", (
-        ("NoneType", "a mask is None: both are optional"),
+        ("NoneType", "a mask is None: both are optional"), ("has no attribute", NOT_KEPT),
     )),
     "dataset": Item("LMDataset"),
     "masks": Item("CausalMask and PadMask"),
     "positions": Item("PositionalEncoding", (
+        ("must match the size", "x is (B, T, d): the table's first T rows are added, of x.size(1)"),
         ("not a buffer", "self.register_buffer('pe', ...) makes one"),
     )),
     "sublayers": Item("SelfAttentionLayer and FeedForwardLayer", (

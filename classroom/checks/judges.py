@@ -54,12 +54,12 @@ def equal(case: Case, got: dict[str, np.ndarray]) -> str:
     """All expected arrays came, with the expected numbers."""
     missing = [name for name in case.expected if name not in got]
     if missing:
-        return f"there is no {missing[0]}"
-    for name, expected in case.expected.items():
-        wrong = difference(name, np.asarray(expected), np.asarray(got[name]), case)
+        return f"{missing[0]} is missing, or no tensor"
+    for name in case.expected:
+        expected, found = np.asarray(case.expected[name]), np.asarray(got[name])
+        wrong = difference(name, expected, found, case)
         if wrong:
-            cause = usual_cause(case, got) or look(np.asarray(expected), np.asarray(got[name]))
-            return with_cause(wrong, cause)
+            return with_cause(wrong, usual_cause(case, got) or look(expected, found))
     return ""
 
 
@@ -159,12 +159,15 @@ def agree(array: np.ndarray, got: np.ndarray, case: Case, name: str) -> bool:
 
 def look(expected: np.ndarray, got: np.ndarray) -> str:
     """What can be seen of a wrong array without knowing how it came about."""
+    if expected.ndim != got.ndim:
+        return "a dimension is missing" if expected.ndim > got.ndim else "a dimension too many"
     if expected.shape != got.shape:
-        if expected.ndim == got.ndim and sorted(expected.shape) == sorted(got.shape):
-            return "two dimensions are exchanged"
-        return ""
+        same = sorted(expected.shape) == sorted(got.shape)
+        return "two dimensions are exchanged" if same else ""
     if expected.dtype == got.dtype == bool:
         return "the wrong way round: True where False belongs" if (expected != got).all() else ""
+    if kind(expected) != kind(got):
+        return "the right numbers, of another type" if (expected == got).all() else ""
     expected, got = expected.astype(float), got.astype(float)
     if np.isnan(got).any():
         return "some numbers are NaN: a softmax over nothing but -inf, 0 / 0, or inf - inf"
@@ -175,7 +178,8 @@ def look(expected: np.ndarray, got: np.ndarray) -> str:
     here = np.abs(expected) > 1e-9
     with np.errstate(all="ignore"):
         ratios = got[here] / expected[here]
-    if ratios.size > 1 and np.allclose(ratios, ratios[0], rtol=1e-3) and abs(ratios[0]) > 1e-6:
+    one = ratios.size > 1 and np.allclose(ratios, ratios[0], rtol=1e-3)
+    if one and abs(ratios[0]) > 1e-6 and abs(ratios[0] - 1) > 1e-2:
         return f"all numbers are {number(float(ratios[0]))} times what they should be"
     square = expected.ndim == 2 and expected.shape[0] == expected.shape[1]
     if square and close(expected.T, got, 1e-4).all():

@@ -72,18 +72,23 @@ def attention_scale(case: Case, got: dict[str, np.ndarray]) -> str:
         where = f"the weights of a position sum to {number(float(sums.flat[0]))}, not to 1"
         cause = "the softmax is over another axis, or over positions that are masked afterwards"
         return f"context: {where}\nUsual cause: {cause}"
-    if not np.allclose(slopes, slopes[0], rtol=1e-2):
+    if not np.allclose(slopes, slopes[0], rtol=1e-2, atol=1e-6):
         where = "the weights of a position are no softmax of its scores"
         cause = "the softmax is over the wrong axis: it belongs to j, what a position looks at"
+        if np.allclose(sums, 1, atol=1e-2):
+            cause = "the weights sum to 1, but the scores are not h_i . h_j / sqrt(N/2)"
         return f"context: {where}\nUsual cause: {cause}"
-    found = f"scores are h_i . h_j times {number(float(slopes[0]))}, expected {number(expected)}"
+    by = float(slopes[0]) if abs(slopes[0]) > 1e-6 else 0.0
+    found = f"scores are h_i . h_j times {number(by)}, expected {number(expected)}"
     known = {
         1.0: "the scores are not divided by sqrt(N/2)",
         1 / D: "the scores are divided by N/2, not by its square root",
         1 / math.sqrt(2 * D): "N is not N/2: the size of a hidden state counts",
         math.sqrt(D): "the scores are multiplied by sqrt(N/2)",
+        1 / math.sqrt(T): "the scores are divided by the root of the number of positions",
+        0.0: "all earlier states count alike: there are no scores",
     }
-    causes = [cause for value, cause in known.items() if np.isclose(value, slopes[0], 1e-2)]
+    causes = [cause for value, cause in known.items() if np.isclose(value, by, 1e-2)]
     return with_cause(f"context: {found} = 1 / sqrt({D})", *causes)
 
 
@@ -182,7 +187,8 @@ def penalty_sign(case: Case, got: dict[str, np.ndarray]) -> str:
     if found * fp > 1e-6:
         return ""
     what = "are not changed" if abs(found) < 1e-6 else "go up" if fp > 0 else "go down"
-    cause = "" if abs(found) < 1e-6 else "\nUsual cause: the penalty is added, not subtracted"
+    added = (off[counted] * fp < -1e-6).all()
+    cause = "\nUsual cause: the penalty is added, not subtracted" if added else ""
     return f"logits: with fp = {number(fp)} those of tokens that occurred {what}{cause}"
 
 
@@ -199,7 +205,11 @@ def penalty_counts(case: Case, got: dict[str, np.ndarray]) -> str:
         return ""
     if np.allclose(np.abs(off[middle]), size, rtol=1e-2):
         cause = "a token counts once however often it occurred: c(s, w) is how many times"
-    elif np.allclose(np.abs(each), abs(each[0]), rtol=1e-2):
+    elif np.allclose(np.abs(each) * len(case.given["tokens"]), size, rtol=1e-2):
+        cause = "counts are divided by the number of tokens: c(s, w) is how many times"
+    elif np.allclose(each, case.known["z"][middle] * case.known["fpenalty"], rtol=1e-2):
+        cause = "the logit is multiplied, where fp c(s, w) is subtracted from it"
+    elif abs(each[0]) > 1e-6 and np.allclose(np.abs(each), abs(each[0]), rtol=1e-2):
         cause = f"each time costs {number(abs(each[0]))}, not fp = {number(size)}"
     else:
         cause = ""
@@ -268,7 +278,8 @@ def drawn(case: Case, got: dict[str, np.ndarray]) -> str:
         counts = np.bincount(row, minlength=V)
         never = np.flatnonzero((p == 0) & (counts > 0))
         if len(never):
-            return f"tokens: {never[0]} was drawn, though its logit is -inf"
+            lines = f"tokens: {never[0]} was drawn, though its logit is -inf"
+            return with_cause(lines, odd_shares(counts / len(row), p))
         if len(set(row.tolist())) == 1:
             cause = "the most probable token is taken in place of drawing one"
             return f"tokens: always {row[0]}\nUsual cause: {cause}"
@@ -276,19 +287,27 @@ def drawn(case: Case, got: dict[str, np.ndarray]) -> str:
         chi = float(((counts[p > 0] - wanted) ** 2 / wanted).sum())
         freedom = len(wanted) - 1
         if chi > freedom + 6 * math.sqrt(2 * freedom) + 12:  # one sound draw in a million
-            return odd_draws(counts / len(row), p, case)
+            shares = counts / len(row)
+            worst = int(np.argmax(np.abs(shares - p)))
+            found = f"tokens: {worst} was drawn {shares[worst]:.1%} of the time"
+            lines = f"{found}, its probability is {p[worst]:.1%}"
+            return with_cause(lines, odd_shares(shares, p))
     return ""
 
 
-def odd_draws(shares: np.ndarray, p: np.ndarray, case: Case) -> str:
-    """What is said of shares (V,) of tokens that do not fit their probabilities."""
-    worst = int(np.argmax(np.abs(shares - p)))
-    found = f"tokens: {worst} was drawn {shares[worst]:.1%} of the time"
-    lines = f"{found}, its probability is {p[worst]:.1%}"
+def odd_shares(shares: np.ndarray, p: np.ndarray) -> str:
+    """The usual cause of shares (V,) of tokens that do not fit their probabilities; or ""."""
     some = p > 0
-    if np.allclose(shares[some], 1 / some.sum(), atol=0.04):
-        return f"{lines}\nUsual cause: all tokens are drawn alike: the softmax is missing"
-    return lines
+    twice = np.exp(p) / np.exp(p).sum()
+    for wrong, cause in (
+        (np.sort(p)[::-1], "what is drawn is a place in the sorted list, not the id there"),
+        (some / some.sum(), "all tokens are drawn alike: the softmax is missing"),
+        (twice, "the softmax is taken twice"),
+    ):
+        if np.allclose(shares, wrong, atol=0.04):
+            return cause
+    return ""
+
 
 READERS = {
     each.__name__: each for each in (

@@ -67,9 +67,13 @@ class Positions(nn.Module):
 
 
 class OneToken(nn.Module):
-    """A model with the interface of DecoderOnlyTransformer that sees one token."""
+    """A model with the interface of DecoderOnlyTransformer that sees one token.
+
+    `trained` says whether it was in training mode when it was last called for a gradient.
+    """
 
     max_len, num_layers = 64, 1
+    trained = False
 
     def __init__(self, table: np.ndarray, bias: np.ndarray):
         super().__init__()
@@ -82,6 +86,8 @@ class OneToken(nn.Module):
 
     def forward(self, padded_targets: Tensor, target_lengths=None, need_weights: bool = True):
         """Logits (B, T, V) and a map of nothing."""
+        if torch.is_grad_enabled():
+            self.trained = self.training
         B, T = padded_targets.shape
         return self.table[padded_targets] + self.bias, {"layer1_dec_self": torch.zeros(B, T, T)}
 

@@ -31,6 +31,8 @@ def collate(rng: np.random.Generator) -> list[Case]:
     cases = []
     for lengths in (ragged(rng), ragged(rng, 3), [int(rng.integers(4, 8))], [0, 3]):
         given = stories(rng, lengths)
+        longest = max(given, key=len)
+        longest[1] = longest[-2] = 0  # <unk>, which has the id that pads inputs
         cases += collate_cases(given, oracles.padded(given))
     return cases
 
@@ -50,6 +52,7 @@ def collate_cases(given: list[list[int]], expected: dict) -> list[Case]:
         return Case("2", part, "collate", {"stories": given}, arrays, **how)
 
     as_inputs = np.where(real, inputs, -100)
+    eos = fill([story[:whole - 1] for story in given], 0, whole - 1)
     return [
         case("inputs", ("inputs",), [
             ("the whole story is in, with its last token: nothing follows that",
@@ -67,11 +70,19 @@ def collate_cases(given: list[list[int]], expected: dict) -> list[Case]:
                 real, np.concatenate([inputs[:, :1], inputs[:, :-1]], 1), -100)}),
             ("the whole story is in: the first token follows nothing",
              {"targets": fill(given, -100, whole)}),
+            ("padding is known by its id 0, which is that of <unk>, too: use lengths", {"targets":
+             np.where(targets == 0, -100, targets)}),
+            ("the label of the last position is <eos>, not what pads the inputs", {"targets":
+             np.where(targets == 2, 0, targets)}),
+            ("the label of the last position is <eos>, not what pads the inputs", {"targets":
+             np.where((targets == 2) & (np.arange(whole - 1) < whole - 2), 0, targets)}),
         ], {"targets": real}, "a label is the next word for the corresponding position in the "
             "input sequence"),
         case("padding", ("inputs", "targets"), [
             ("inputs are padded with -100: that is for targets, and no id", {"inputs":
              np.where(real, inputs, -100)}),
+            ("shorter stories still have <eos> in their inputs: nothing follows it", {"inputs":
+             eos}),
             ("targets are padded with 0, which the loss counts as a word", {"targets":
              np.where(real, targets, 0)}),
             ("targets are padded with -1, which the loss does not pass over", {"targets":
@@ -85,6 +96,8 @@ def collate_cases(given: list[list[int]], expected: dict) -> list[Case]:
              expected["lengths"] - 1}),
             ("all lengths are the longest one", {"lengths":
              np.full_like(expected["lengths"], expected["lengths"].max())}),
+            ("padding is known by its id 0, which is that of <unk>, too: count tokens", {"lengths":
+             (inputs != 0).sum(1)}),
         ], {}, "Also store the actual lengths in the lengths tensor"),
     ]
 
@@ -130,8 +143,14 @@ def one_story(rng: np.random.Generator, N: int, H: int, EDim: int) -> Case:
         return {"logits": (h @ head[0].T + head[1])[None]}
 
     mistakes = [
+        ("the same stories give other logits each time: is the first state drawn at random?",
+         {"same again": np.array(0)}),
         ("hidden is the last state at all positions (h_n): each position needs its own",
          logits(last)),
+        ("hidden is the last state alone (h_n): each position needs its own",
+         {"logits": logits(states[-1:])["logits"][0]}),
+        ("states go through a ReLU: the LSTM has what is needed", logits(np.maximum(states, 0))),
+        ("states go through tanh once more: the LSTM has done that", logits(np.tanh(states))),
         ("the story is read from its end", logits(backwards)),
         ("the story is read from its end", logits(backwards[::-1])),
     ]
@@ -143,7 +162,8 @@ def one_story(rng: np.random.Generator, N: int, H: int, EDim: int) -> Case:
         "(batch_first)", logits(np.array(alone)),
     ))
     return Case(
-        "1", "hidden states", "forward", given, logits(states), mistakes=mistakes,
+        "1", "hidden states", "forward", given, {**logits(states), "same again": np.array(1)},
+        mistakes=mistakes,
         handout="Implement the forward pass through the multi-layer LSTM",
     )
 
@@ -162,6 +182,8 @@ def minibatch(rng: np.random.Generator, N: int, H: int, EDim: int) -> Case:
     mistakes = [
         ("the stories came back in the order of their lengths: undo the sorting",
          {"logits": expected[order]}),
+        ("the sorting is done twice, not undone: the way back is its inverse, argsort(order)",
+         {"logits": expected[order][order]}),
         ("lengths were sorted, but not the stories: they are cut at another's length",
          {"logits": oracles.lm_logits(weights, H, inputs, reverse)}),
     ]
@@ -313,7 +335,12 @@ def loss_case(
         each = [oracles.token_losses(table, bias, story) for story in given]
         nats = np.concatenate(each)
         ordered = sorted(range(len(given)), key=lambda i: -len(given[i]))
-        mistakes = loss_mistakes(each, ordered, batch_size)
+        twice = [oracles.token_losses(oracles.softmax(table + bias), 0, s) for s in given]
+        mistakes = [
+            *loss_mistakes(each, ordered, batch_size),
+            ("the loss is of probabilities: cross-entropy takes the scores themselves",
+             {"nats": np.concatenate(twice).mean()}),
+        ]
         wrong = [batch_means(each, order, batch_size).mean() for order in (
             ordered, range(len(each))
         )]
@@ -348,10 +375,13 @@ def loss_mistakes(each: list[np.ndarray], ordered: list[int], batch_size: int) -
             [each[i] for i in order[k : k + batch_size]] for k in range(0, len(order), batch_size)
         ]
         means = batch_means(each, order, batch_size)
+        sizes = [len(batch) for batch in batches]
         rows = sum(max(map(len, batch)) * len(batch) for batch in batches)
         found += [
             ("the mean of the minibatches' means: weigh each by its target tokens", np.mean(means)),
             ("padded positions are counted as tokens", nats.sum() / rows),
+            ("means are weighed by numbers of stories: it is numbers of target tokens",
+             np.dot(means, sizes) / len(each)),
             ("the sum of the minibatches' means is not divided", np.sum(means)),
             ("the last minibatch only", means[-1]), ("the first minibatch only", means[0]),
             ("the sum of means is divided by the number of stories", np.sum(means) / len(each)),
@@ -361,6 +391,8 @@ def loss_mistakes(each: list[np.ndarray], ordered: list[int], batch_size: int) -
             found.append(("the last minibatch is left out", kept.mean()))
     found += [
         ("the sum over all tokens: divide by their number", nats.sum()),
+        ("the sum is divided by the number of minibatches", nats.sum() / len(batches)),
+        ("this is the perplexity: the loss itself is asked for", np.exp(nats.mean())),
         ("the mean of the stories' means: a token of a short story counts more",
          np.mean([x.mean() for x in each])),
         ("the sum is divided by the number of stories", nats.sum() / len(each)),
@@ -440,6 +472,11 @@ DESCENTS = {
     "should be",
     "each tensor": "each tensor's norm is clipped by itself: it is the norm of all gradients "
     "together",
+    "norm 10": "the norm may be 1.0 and no other number",
+    "norm 5": "the norm may be 1.0 and no other number",
+    "norm 0.5": "the norm may be 1.0 and no other number",
+    "norm 0.25": "the norm may be 1.0 and no other number",
+    "norm 0.1": "the norm may be 1.0 and no other number",
     "normalised": "a gradient with a norm below 1 is stretched to 1",
     "upwards": "the step goes up the gradient",
     "late": "the step is made with the gradient of the minibatch before: compute it first",
@@ -486,7 +523,8 @@ def clipped(gradient: np.ndarray, how: str) -> np.ndarray:
     if how == "each tensor":
         parts = gradient[:-1], gradient[-1:]
         return np.concatenate([part * min(1.0, 1 / np.linalg.norm(part)) for part in parts])
-    return gradient * min(1.0, 1 / norm)
+    most = float(how.removeprefix("norm ")) if how.startswith("norm ") else 1.0
+    return gradient * min(1.0, most / norm)
 
 
 # ---- Items 5 and 6
@@ -513,6 +551,7 @@ def use(rng: np.random.Generator, small: dict) -> list[Case]:
                  shown(oracles.sigmoid(logits))),
                 ("these are the logits", shown(logits)),
                 ("powers of 2, where the softmax has e", shown(2**logits / (2**logits).sum())),
+                ("the softmax is taken twice", shown(oracles.softmax(p))),
                 ("only the ten best sum to 1: it is all tokens", shown(p / p[best].sum())),
                 ("all tokens have the same probability", shown(np.full_like(p, 1 / len(p)))),
             ]
@@ -539,6 +578,8 @@ def next_token(rng: np.random.Generator) -> list[Case]:
         ("the least probable token is taken: sort by falling score",
          {"tokens": logits.argmin(1)}),
         ("the token with the second score is taken", {"tokens": np.argsort(-logits, 1)[:, 1]}),
+        ("the score itself is given, not the id that has it", {"tokens":
+         logits.max(1).astype(np.int64)}),
     ]
     given = {"logits": logits, "draws": 1, "greedy": True, "seed": 1}
     handout = "Generate the next token using either greedy or multinomial sampling"
@@ -637,7 +678,9 @@ def evaluate(rng: np.random.Generator, small: dict) -> list[Case]:
     nats = np.array(small["corpus_nats"])
     given = {key: small[key] for key in ("model", "corpora", "nats")}
     each = np.array([value for _, value in small["nats"]])
+    counts = np.array([len(story) - 1 for story, _ in small["nats"]])
     cut = small["corpora"]["one"].count("\n")
+    some = np.array([np.average(each[i : i + 4], weights=counts[i : i + 4]) for i in (0, cut)])
     alike = np.array([each[:cut].mean(), each[cut:].mean()])
     cause = "the mean of the stories' means: a token of a short story counts more"
     mistakes = [
@@ -646,15 +689,19 @@ def evaluate(rng: np.random.Generator, small: dict) -> list[Case]:
         ("this is the loss itself, not e to its power", {"ppl": nats}),
         ("e to the power of the loss in bits", {"ppl": np.exp(nats / math.log(2))}),
         ("1 / e to the power of the loss", {"ppl": np.exp(-nats)}),
+        ("10 to the power of the loss: it is in nats, so e", {"ppl": 10**nats}),
+        ("the mean of the stories' perplexities: it is e to the power of one mean loss",
+         {"ppl": np.array([np.exp(part).mean() for part in (each[:cut], each[cut:])])}),
     ]
     handout = "Compute perplexity on a test corpus"
     return [
         Case(
-            "7", "loss", "evaluate", given, {"nats": nats}, tolerance=1e-3,
-            mistakes=[(cause, {"nats": alike})], handout=handout,
+            "7", "loss", "evaluate", given, {"nats": nats},
+            mistakes=[(cause, {"nats": alike}), ("the first minibatch of stories alone", {
+                "nats": some})], handout=handout,
         ),
         Case(
-            "7", "perplexity", "evaluate", given, {"ppl": np.exp(nats)}, tolerance=1e-3,
+            "7", "perplexity", "evaluate", given, {"ppl": np.exp(nats)},
             mistakes=mistakes, handout=handout,
         ),
     ]

@@ -61,6 +61,8 @@ def linear_case(rng: np.random.Generator, part: str, shape: tuple, times: int) -
         ("dLdb is a mean over rows, where equation 10 sums", {"dLdb": expected["dLdb"] / rows}),
         ("dLdW is a mean over rows: it is a sum", {"dLdW": expected["dLdW"] / rows}),
         ("dLdW is (in, out): it has the shape of W", {"dLdW": expected["dLdW"].T}),
+        ("dLdb sums over everything: it has a number for each output", {"dLdb": d.sum()}),
+        ("dLdA is in rows: it has the shape of A", {"dLdA": gradients[-1]["dLdA"].reshape(-1, 3)}),
         ("dLdb sums over the first dimension alone: all leading ones are the batch",
          {"dLdb": d.sum(0) if shape else d}),
     ]
@@ -131,9 +133,12 @@ def softmax_forward(Z: Array, dim: int, part: str) -> Case:
          {"A": np.exp(Z - Z.max()) / np.exp(Z - Z.max()).sum()}),
     ]
     if part == "stable":
+        one = np.exp(Z - Z.max())
         with np.errstate(all="ignore"):
             mistakes = [("exp() of a large number is inf, of a small one 0: take something from "
-                         "all scores of a slice first", {"A": e / e.sum(dim, keepdims=True)})]
+                         "all scores of a slice first", {"A": e / e.sum(dim, keepdims=True)}),
+                        ("the largest of all numbers is taken off: it is the largest of each slice",
+                         {"A": one / one.sum(dim, keepdims=True)})]
     handout = "Make sure you do this in a numerically stable way" if part == "stable" else ""
     given = {"dim": dim, "Z": Z}
     return Case("softmax", part, "softmax_forward", given, {"A": A}, mistakes=mistakes,
@@ -152,6 +157,9 @@ def softmax_case(rng: np.random.Generator, shape: tuple, dim: int, part: str) ->
         ("the sum is missing: off its diagonal the Jacobian is -a_m a_n, not 0",
          {"dLdZ": A * (1 - A) * d}),
         ("the sum is missing", {"dLdZ": A * d}),
+        ("a mean stands in the place of the sum",
+         {"dLdZ": A * (d - (A * d).mean(dim, keepdims=True))}),
+        ("dLdA is left out: this is the Jacobian's diagonal", {"dLdZ": A * (1 - A)}),
         ("the sum is over all numbers: it is for each slice along dim",
          {"dLdZ": A * (d - (A * d).sum())}),
         ("the gradient is that of the output, unchanged", {"dLdZ": d}),
@@ -210,6 +218,9 @@ def attention_mistakes(given: dict[str, Array]) -> list[tuple[str, dict]]:
         ("the softmax is over the wrong axis: it belongs to the keys, the last one",
          output(hidden, -2)),
     ]
+    other = "scores are divided by the root of another size: d_k is the last of Q and of K"
+    found += [(other, {"output": one(Q * math.sqrt(E / size), K, V, mask)[0]})
+              for size in (Q.shape[-2], K.shape[-2], V.shape[-1])]
     if mask is not None:
         found += [
             ("the mask is ignored", output(scores)),
@@ -217,6 +228,8 @@ def attention_mistakes(given: dict[str, Array]) -> list[tuple[str, dict]]:
              output(scores - 1e10 * ~mask)),
             ("the mask comes after the softmax: then weights do not sum to 1", {"output":
              np.einsum("...ls,...sv->...lv", oracles.softmax(scores) * ~mask, V)}),
+            ("scores are multiplied by the mask: where it is True, eps is taken off", output(
+                scores * mask)),
             ("masked scores are 0, which is a score as any other: -eps is added", output(
                 np.where(mask, 0, scores))),
         ]

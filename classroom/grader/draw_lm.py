@@ -64,6 +64,8 @@ def dataset_cases(rng, given: dict, texts: list[str], names: list[str]) -> list[
                 [SOS, *golden[0]])}),
             ("EOS ends the shifted transcript, too", {"shifted 0": np.array([*shifted[0], EOS])}),
             ("the golden transcript has no EOS", {"golden 0": np.array(ids[0])}),
+            ("the golden transcript begins with the second token: SOS stands before the first",
+             {"golden 0": np.array(golden[0][1:])}),
             ("the shifted transcript has no SOS", {"shifted 0": np.array(ids[0])}),
             ("all files are taken: only the first int(subset * n) are asked for",
              {"count": np.array(len(given["files"]))}),
@@ -102,6 +104,8 @@ def dataset_cases(rng, given: dict, texts: list[str], names: list[str]) -> list[
             ("the batch is (T, B): batch_first", {"shifted": wanted["shifted"].T}),
             ("golden is shifted once more", {"golden": padded_rows(
                 [golden[i][1:] for i in order])}),
+            ("shifted is padded with EOS: it is pad_token", {"shifted": padded_rows(
+                [shifted[i] for i in order], EOS)}),
             ("golden is padded with -100: pad_token is asked for, which the criterion passes over",
              {"golden": padded_rows([golden[i] for i in order], -100)}),
         ], handout="Padding transcripts to batch-uniform lengths",
@@ -118,7 +122,7 @@ def masks(rng: np.random.Generator) -> list[Case]:
     for extra in ((), (3,), (2, 2)):
         N, T = 4, 6
         lengths = rng.permutation(np.array([1, 3, 5, 6]))
-        inputs = rng.integers(1, 9, (N, T, *extra))
+        inputs = rng.integers(0, 4, (N, T, *extra))
         pad = np.arange(T) >= lengths[:, None]
         given = {"inputs": inputs, "lengths": lengths}
         cases.append(Case("masks", "PadMask", "masks", given, {"PadMask": pad}, mistakes=[
@@ -126,6 +130,7 @@ def masks(rng: np.random.Generator) -> list[Case]:
             ("one position too many is masked", {"PadMask": np.arange(T) >= lengths[:, None] - 1}),
             ("one position too few is masked (> where >= belongs)",
              {"PadMask": np.arange(T) > lengths[:, None]}),
+            ("padding is known by lengths, not by an id", {"PadMask": inputs == PAD}),
         ], handout="The mask should be True for padding positions and False for non-padding"))
         future = np.arange(T) > np.arange(T)[:, None]
         cases.append(Case("masks", "CausalMask", "causal_mask", {"inputs": inputs}, {
@@ -136,6 +141,8 @@ def masks(rng: np.random.Generator) -> list[Case]:
             ("the diagonal is masked: a position may see itself",
              {"CausalMask": np.arange(T) >= np.arange(T)[:, None]}),
             ("the past is masked, not the future", {"CausalMask": future.T}),
+            ("the mask has the size of the batch: it is (T, T)",
+             {"CausalMask": future[:N, :N]}),
         ], handout="The mask should be True for positions that should be masked (i.e., positions "
             "that should not attend to future tokens)"))
     return cases
@@ -161,6 +168,7 @@ def positions(rng: np.random.Generator) -> list[Case]:
             ("sine and cosine are exchanged", {"pe": swapped}),
             ("the exponent is 4i/d: with columns 0, 2, 4 the 2 is in the column already",
              {"pe": wrong}),
+            ("the base is 1000: it is 10000", {"pe": oracles.sinusoids(max_len, d_model, 1000)}),
             ("positions begin at 1: the first is 0",
              {"pe": oracles.sinusoids(max_len + 1, d_model)[:, 1:]}),
         ]
@@ -170,6 +178,7 @@ def positions(rng: np.random.Generator) -> list[Case]:
         cases.append(Case("positions", "forward", "positions", given, {
             "output": x + table[:, :T]}, mistakes=[
             ("the inputs are left as they are", {"output": x}),
+            ("inputs are multiplied: the table is added", {"output": x * table[:, :T]}),
             ("only the first position's encoding is added", {"output": x + table[:, :1]}),
         ], tolerance=1e-3))
     given = {"sizes": [4, 5], "x": normal(rng, 1, 6, 4)}
@@ -189,11 +198,13 @@ def sublayers(rng: np.random.Generator) -> list[Case]:
         cases += [self_attention(rng, masked), feed_forward(rng)]
     for name, sizes in (("SelfAttentionLayer", [6, 2]), ("FeedForwardLayer", [6, 9])):
         x = normal(rng, 2, 3, 6)
-        bias = ("what is added is not dropped: dropout belongs around the sublayer, the input is "
-                "added after it", {"rates": np.array([1.0, 0.0])})
         cases.append(Case("sublayers", "dropout", "sublayer_dropout", {
             "class": name, "sizes": sizes, "x": x,
-        }, {"added": np.zeros_like(x), "rates": np.array([1.0, 1.0])}, mistakes=[bias]))
+        }, {"dropped": np.array(1), "rates": np.array([1.0, 1.0])}, mistakes=[
+            ("dropout is missing, or comes after the sum: what the sublayer gives is dropped, then "
+             "the input is added", {"dropped": np.array(0)}),
+            ("the inner dropout has another rate", {"rates": np.array([1.0, 0.0])}),
+        ]))
     return cases
 
 
@@ -284,6 +295,9 @@ def decoder_layer(rng: np.random.Generator) -> list[Case]:
             ("the network gets the layer's input, not what attention gave", {"output": x**2}),
             ("the input is added once more: the sublayers do that",
              {"output": x + (2 * (x + shift)) ** 2}),
+            ("the network's input is added once more: the sublayers do that",
+             {"output": 2 * (x + shift) + (2 * (x + shift)) ** 2}),
+            ("the network comes twice", {"output": (2 * (x + shift)) ** 4}),
         ]
         if masked:
             mistakes += [
@@ -348,7 +362,7 @@ def stand_in_logits(model: dict, masks=("pad_mask", "causal_mask"), skip: str = 
     if skip != "positions":
         x = x + 0.1 * np.arange(T)[:, None]
     for i in range(model["options"]["num_layers"] - (skip == "layer")):
-        x = x + weights[f"dec_layers.{i}.gain"] * (share @ x)
+        x = x + weights[f"dec_layers.{0 if skip == 'others' else i}.gain"] * (share @ x)
     if skip != "norm":
         x = oracles.layer_norm(x, weights["norm.weight"], weights["norm.bias"])
     return x @ weights["final_linear.weight"].T + weights["final_linear.bias"], share
@@ -366,7 +380,7 @@ def transformer_case(model: dict) -> Case:
     ]
     for skip, cause in (
         ("positions", "positions are not added"), ("norm", "the final norm is missing"),
-        ("layer", "the last layer is left out"),
+        ("layer", "the last layer is left out"), ("others", "the first layer is used for all"),
         ("scaled", "embeddings are multiplied by sqrt(d_model): not here"),
     ):
         mistakes.append((cause, {"logits": stand_in_logits(model, skip=skip)[0]}))
@@ -434,12 +448,15 @@ def greedy_case(rng: np.random.Generator, part: str, how: dict, ends: bool) -> C
         table = 2 * normal(rng, length, V, V)
         table[:, :, :6] -= 20.0
         if ends:
-            table[3, :, EOS] += rng.choice([0.0, 40.0], V)
-            table[5, :, EOS] += 60.0
+            for step, some in ((3, rng.random(V) < 0.5), (5, np.full(V, True))):
+                best = table[step].max(1) + rng.uniform(0.5, 1.5, V)
+                table[step, some, EOS] = best[some]
         prompts = rng.integers(6, V, (3, 2))
         sequences, scores = oracles.greedy(table, prompts, length - 1, EOS, **settings)
         if not ends or len({row.tolist().index(EOS) for row in sequences}) == 2:
             break
+    if ends:
+        first = min(row.tolist().index(EOS) for row in sequences) + 1
     free, _ = oracles.greedy(table, prompts, length - 1, -1, **settings)
     _, free_scores = oracles.greedy(table, prompts, length - 1, EOS, **settings, frozen=False)
     plain, plain_scores = oracles.greedy(table, prompts, length - 1, EOS)
@@ -455,10 +472,20 @@ def greedy_case(rng: np.random.Generator, part: str, how: dict, ends: bool) -> C
          {"length": np.array(sequences.shape[1] + prompts.shape[1])}),
         ("scores go on after EOS: a finished sequence's stays as it is", {"scores": free_scores}),
         ("the temperature is not used", {"scores": plain_scores}),
-        ("the repeat penalty is not used", {"sequences": plain}),
-        ("scores are sums of probabilities, or zeros: they are sums of log-probabilities",
-         {"scores": np.zeros(3)}),
+        ("there are no scores", {"scores": np.zeros(3)}),
     ]
+    if part == "penalty":
+        mistakes.insert(0, ("the repeat penalty is not used", {"sequences": plain}))
+    if ends:
+        mistakes.insert(0, ("it stops when the first sequence has EOS: all should have it",
+                            {"length": np.array(first)}))
+    for of, what in (("probs", "probabilities"), ("logits", "logits")):
+        summed = oracles.greedy(table, prompts, length - 1, EOS, **settings, of=of)[1]
+        mistakes.append((f"scores are sums of {what}: they are sums of log-probabilities",
+                         {"scores": summed}))
+    late = oracles.greedy(table, prompts, length - 1, EOS, **settings, of="log_probs before EOS")[1]
+    mistakes.append(("EOS itself counts in the score: a sequence is finished after it",
+                     {"scores": late}))
     mistakes = [m for m in mistakes if not agrees(m[1], expected)]
     given = {"table": table, "prompts": prompts, "max_length": length - 1, "how": how}
     return Case("greedy", part, "greedy", given, {name: expected[name] for name in names},
@@ -547,10 +574,12 @@ def train_epoch(rng: np.random.Generator, part: str, accumulate: int, smoothing:
         ("the weights stay as they are: no step is made", weights),
     ]
     expected = {"weights": w, "schedule steps": np.array(-(-count // accumulate))}
+    expected["training"] = np.array(1)
     if not smoothing and accumulate == 1:
         expected["ce_loss_token"] = np.array(loss)
     mistakes = [(cause, {"weights": one}) for cause, one in found if not np.allclose(one, w)]
     mistakes += [
+        ("the model is not in training mode, so nothing is dropped", {"training": np.array(0)}),
         ("the schedule is not stepped: once after each update", {"schedule steps": np.array(0)}),
         ("the schedule is stepped with each batch: once after each update",
          {"schedule steps": np.array(count)}),

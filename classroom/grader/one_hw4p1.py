@@ -1,11 +1,14 @@
 """The second assignment: jobs and tests of one submission."""
 
+import functools
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 
 from checks.items import HW4P1
+from emptied import emptied_module, without_dead_imports
 from parts import OWN, PARTS
 from skeleton import own_files
 
@@ -16,6 +19,7 @@ from grader.submission import source_text
 
 SOURCE = ROOT / "hw4p1"
 LAYERS = ("linear", "softmax", "attention", "multi_head")
+TOP = r"(?m)^(?:class|def) (\w+)"  # what a module defines
 RESULTS = ("test_metrics.json", "test_generated_results.json", "model_arch.txt")
 
 
@@ -51,28 +55,44 @@ def grade(grading) -> list[Test]:
 def fill_with(graded: str, files: dict[str, bytes]):
     """A function that fills a job's folder: the reference's files, the student's for the item.
 
-    Files of the student's that the reference lacks are there, too. With a trainer come all files
-    that the student has in its folder, on a frame of a training that has no answers in it.
+    Files of the student's that the reference lacks are there, too, and with a trainer all that the
+    student has in its folder.
     """
     with_folder = graded.startswith(f"{OWN}/")
 
     def fill(folder: Path) -> None:
         code = folder / "code"
-        for package in ("mytorch", "hw4lib"):
-            for path in (SOURCE / package).rglob("*.py"):
-                name = str(path.relative_to(SOURCE))
-                if not (with_folder and name.startswith(OWN)):
-                    put(code / name, path.read_bytes())
+        for name, text in reference_without(graded).items():
+            put(code / name, text.encode())
         put(code / "config.yaml", (SOURCE / "config.yaml").read_bytes())
-        if with_folder:
-            for name, text in own_files().items():
-                put(code / name, text.encode())
         for name, content in files.items():
             beside = with_folder and name.startswith(OWN)
             if name == graded or beside or not (SOURCE / name).exists():
                 put(code / name, source_text(content).encode())
 
     return fill
+
+
+@functools.cache
+def reference_without(graded: str) -> dict[str, str]:
+    """The reference's modules but one, of which they import only what a student's has.
+
+    The reference's own may define more, for the sequel of the assignment. Beside a trainer there is
+    the frame of a training that has no answers in it.
+    """
+    (part,) = [part for part in PARTS if part.file == graded]
+    paths = [path for package in ("mytorch", "hw4lib") for path in (SOURCE / package).rglob("*.py")]
+    texts = {str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8") for path in paths}
+    if graded.startswith(OWN):
+        return {n: text for n, text in texts.items() if not n.startswith(OWN)} | own_files()
+    whole = texts[graded]
+    texts[graded] = emptied_module(SOURCE / graded, part)
+    gone = set(re.findall(TOP, whole)) - set(re.findall(TOP, texts[graded]))
+    return {
+        name: without_dead_imports(SOURCE, name, text, texts)
+        if any(word in text for word in gone) else text
+        for name, text in texts.items() if name != graded
+    }
 
 
 def put(path: Path, content: bytes) -> None:

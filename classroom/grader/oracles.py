@@ -192,10 +192,10 @@ def torch_attention(weights: dict, H: int, x: np.ndarray, mask: np.ndarray | Non
     return out, a.mean(1)
 
 
-def sinusoids(max_len: int, d_model: int) -> np.ndarray:
+def sinusoids(max_len: int, d_model: int, base: int = 10000) -> np.ndarray:
     """The table (1, max_len, d_model) of section 5.2.2."""
     t = np.arange(max_len)[:, None]
-    angles = t / 10000 ** (np.arange(0, d_model, 2) / d_model)
+    angles = t / base ** (np.arange(0, d_model, 2) / d_model)
     table = np.zeros((1, max_len, d_model))
     table[0, :, 0::2] = np.sin(angles)
     table[0, :, 1::2] = np.cos(angles)[:, : d_model // 2]
@@ -203,11 +203,13 @@ def sinusoids(max_len: int, d_model: int) -> np.ndarray:
 
 
 def greedy(
-    table, prompts, max_length: int, eos: int, temperature=1.0, penalty=1.0, frozen=True
+    table, prompts, max_length: int, eos: int, temperature=1.0, penalty=1.0, frozen=True,
+    of: str = "log_probs",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pseudocode 1, for a score_fn that is table[length, last token]: sequences, scores.
 
-    Without `frozen` the scores of finished sequences go on.
+    Without `frozen` the scores of finished sequences go on. Scores are sums `of` log_probs, of
+    probs or logits, or of "log_probs before EOS".
     """
     rows = [list(map(int, prompt)) for prompt in prompts]
     scores = np.zeros(len(rows))
@@ -219,8 +221,10 @@ def greedy(
                 logits[token] *= penalty if logits[token] <= 0 else 1 / penalty
             log_p = np.log(softmax(logits / temperature))
             token = int(log_p.argmax())
-            if not (finished[b] and frozen):
-                scores[b] += log_p[token]
+            values = {"probs": np.exp(log_p), "logits": logits / temperature}.get(of, log_p)
+            last = token == eos and of == "log_probs before EOS"
+            if not (finished[b] and frozen or last):
+                scores[b] += values[token]
             row.append(token)
         finished |= np.array([row[-1] == eos for row in rows])
     return np.array(rows), scores

@@ -102,7 +102,6 @@ def test_the_textbook_gets_all_points_in_the_first(grader, textbook_hw04, pack):
     assert "published solution" not in result.tests[-1].output
 
 
-@pytest.mark.thorough
 def test_the_textbook_gets_all_points_in_the_second(grader, textbook_hw4p1, pack):
     result = grader.grade(read_submission(pack("book.zip", textbook_hw4p1 | handed_in())))
     assert points(result) == most(result)

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import blind_mistakes
 import filling
 import mistakes
 import pytest
@@ -12,8 +13,9 @@ from grader.grading import OneGrading
 from grader.submission import Submission
 from mistakes import Mistake
 
-FEW = [m for m in mistakes.HW04 + mistakes.HW4P1 if m.name in textbook.TEN_MISTAKES]
-ALL = mistakes.HW04 + mistakes.HW4P1
+HW04 = mistakes.HW04 + blind_mistakes.HW04
+ALL = HW04 + mistakes.HW4P1 + blind_mistakes.HW4P1
+FEW = [m for m in ALL if m.name in textbook.TEN_MISTAKES]
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def graded(grader, skeleton):
 
 def assignment_of(mistake: Mistake) -> str:
     """The assignment that a mistake is made in."""
-    return "hw04" if mistake in mistakes.HW04 else "hw4p1"
+    return "hw04" if mistake in HW04 else "hw4p1"
 
 
 def check(mistake: Mistake, test, parts: dict[str, float]) -> None:
@@ -55,7 +57,7 @@ def check(mistake: Mistake, test, parts: dict[str, float]) -> None:
 
 
 def test_there_are_enough():
-    assert len(ALL) > 100
+    assert len(ALL) > 140
     assert len({(m.name, m.where) for m in ALL}) == len(ALL)
     assert len(FEW) == len(textbook.TEN_MISTAKES) == 10
     assert {m.item for m in mistakes.HW04} == {*one_hw04.HW04}
