@@ -92,12 +92,14 @@ def tried(added: str) -> Plan:
     return replace(plan, program="literature")
 
 
-def row(name: str, flags: str, vectors: str = "-EDim 100", **more) -> Plan:
+def row(
+    name: str, flags: str, vectors: str = "-EDim 100", epochs: int = 2, **more
+) -> Plan:
     """A row of the comparison at best rates: 4,000 stories, 0.78 M tokens, twice.
 
     Its learning rate is searched by `rates.py`, so it is in no flag.
     """
-    flags = f"{flags} -VSize 4000 -E 2 {vectors} -B 8"
+    flags = f"{flags} -VSize 4000 -E {epochs} {vectors} -B 8"
     return Plan("rates", name, flags, 5, (0, 1, 2), ROW_CUT, **more)
 
 
@@ -107,6 +109,21 @@ def tied_row(name: str, flags: str, **more) -> Plan:
     So what is compared is the layers between, which have 1.05 M parameters in each such row.
     """
     return row(f"tied, {name}", f"{flags} -tie", "-EDim 256", **more)
+
+
+def cells() -> list[Plan]:
+    """What the strong preset is made of, beside the rows `handout` and `tied, lstm`.
+
+    With vectors tied or not, a share of 0.3 dropped or not, and twice as many epochs or not.
+    """
+    plans = []
+    for flags, name, epochs in (
+        ("-dropout 0.3", "dropout", 2), ("", "4 epochs", 4),
+        ("-dropout 0.3", "dropout, 4 epochs", 4),
+    ):
+        plans.append(row(f"handout, {name}", f"-H 2 -N 256 {flags}".strip(), epochs=epochs))
+        plans.append(tied_row(f"lstm, {name}", f"-H 2 -N 256 {flags}".strip(), epochs=epochs))
+    return plans
 
 
 ADDED = ("weight-drop", "smoothing", "averaging", "mogrifier")  # of extensions/literature.py
@@ -219,8 +236,11 @@ PLANS = [
 ROWS = [  # in the order of their importance
     tied_row("lstm", "-H 2 -N 256"),
     row("handout", "-H 2 -N 256"),
+    tied_row("transformer", "-H 2 -N 512", program="transformer"),
     tied_row("attention", "-H 2 -N 680 -a"),  # its layers have half of N, and the last 128
     tied_row("gru", "-H 2 -N 336 -cell gru"),
+    tied_row("minGRU", "-with mingru -H 2 -N 512", program="modern"),
+    tied_row("mLSTM", "-with mlstm -H 2 -N 384", program="modern"),
     row("pieces", "-H 2 -N 256 -tokenizer bpe"),
     row("positions", "-H 2 -N 256 -positions"),
     row("glove fine-tuned", "-H 2 -N 256 -finetune", GLOVE),
@@ -230,5 +250,6 @@ ROWS = [  # in the order of their importance
     tied_row("rnn", "-H 2 -N 768 -cell rnn"),
     row("backward", "-H 2 -N 256", backward=True),
     row("bidirectional", "-H 2 -N 256 -bidirectional"),
+    *cells(),
 ]
 GROUPS = tuple(dict.fromkeys(plan.group for plan in PLANS))  # each a folder of results/

@@ -5,7 +5,7 @@
     python rates.py -data DIR "tied, lstm"  # this one
     python rates.py -list                   # what is there of each row
 
-A row is trained with seed 0 at 0.002, 0.004, 0.008 and 0.016, and at the half or the double of the
+A row is trained with seed 0 at 0.004, 0.008, 0.016 and 0.032, and at the half or the double of the
 lowest or highest rate as long as that one is best by valid loss; then at the best rate with its
 other seeds. Each training is one of experiments.py: resumable, its result in results/rates/.
 """
@@ -29,7 +29,7 @@ with importing("rates.py"):
     from plans import ROWS, Plan
     from runner import LATER, Experiment, require_corpora
 
-FIRST = (0.002, 0.004, 0.008, 0.016)
+FIRST = (0.004, 0.008, 0.016, 0.032)
 MOST = 10  # rates of a row, so that a loss that falls for ever ends
 
 
@@ -79,20 +79,24 @@ class Row:
 
         return search(stored, FIRST)
 
-    def results(self) -> list[dict]:
-        """What is stored of the seeds at the best rate, if that is known."""
+    def best(self) -> list[Experiment]:
+        """The trainings at the best rate, one for each seed; none if that rate is not known yet."""
         found = self.known()
         if not is_inside(found):
             return []
         best = min(found, key=found.get)
-        every = [self.at(best, seed).done() for seed in self.plan.seeds]
+        return [self.at(best, seed) for seed in self.plan.seeds]
+
+    def results(self) -> list[dict]:
+        """What is stored of these."""
+        every = [experiment.done() for experiment in self.best()]
         return [result for result in every if result]
 
-    def run(self, threads: int) -> None:
-        """Train and evaluate what is missing."""
+    def run(self, threads: int, only_first: bool = False) -> None:
+        """Train and evaluate what is missing, of all seeds or only of the first."""
         found = search(lambda rate: self.trained(rate, self.plan.seeds[0], threads), FIRST)
         best = min(found, key=found.get)
-        for seed in self.plan.seeds[1:]:
+        for seed in [] if only_first else self.plan.seeds[1:]:
             self.trained(best, seed, threads)
 
     def trained(self, rate: float, seed: int, threads: int) -> float:
@@ -124,6 +128,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("names", nargs="*", default=[], metavar="ROW", help="of plans.py (default all)")
     store.add_data_flag(add)
     add("-list", action="store_true", help="only print what is there (default train what is not)")
+    add("-first", action="store_true", help="only the first seed, at each rate (default all seeds)")
     args = parser.parse_intermixed_args(argv)
     unknown = sorted({*args.names} - {plan.name for plan in ROWS})
     if unknown:
@@ -138,7 +143,7 @@ def carry_out(argv: list[str] | None) -> None:
     if not args.list:
         require_corpora([row.at(FIRST[0], 0) for row in args.rows])
         for row in args.rows:
-            row.run(torch.get_num_threads())
+            row.run(torch.get_num_threads(), args.first)
     for row in args.rows:
         print(row.line())
 

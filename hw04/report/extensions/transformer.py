@@ -66,7 +66,7 @@ class TransformerLM(nn.Module):
         super().__init__()
         V, EDim = embeddings.shape
         if not tie or attention or cell != "lstm" or any(switches.values()):
-            raise UserError(f"-train: a transformer is tied, and has no other flags than {ONLY}")
+            raise UserError(f"-train: this model is tied, and has no other flags than {ONLY}")
         if EDim % HEADS:
             raise UserError(f"-EDim {EDim}: give a multiple of {HEADS}, as it has so many heads")
         self.precision = precision
@@ -92,7 +92,7 @@ class TransformerLM(nn.Module):
 
         Given `targets` (B, T), the mean nats per target token instead. A `state` has the ids that
         the stories began with, which are computed once more; stories of it that have ended are the
-        last ones.
+        last ones. With its `last_only` there are logits (B, 1, V) of the last position alone.
         """
         ids = inputs  # (B, P + T), from the beginnings of the stories
         if state is not None and state.past is not None:
@@ -104,13 +104,19 @@ class TransformerLM(nn.Module):
         if ids.shape[1] > MAX_LEN:
             raise UserError(f"a story of {ids.shape[1]} tokens: more than {MAX_LEN}; cut it")
         with mixed_precision(self.precision, inputs.device):
-            x = self.decoder.embed(ids)  # (B, P + T, EDim)
+            x = self.embed(ids)  # (B, P + T, EDim)
             for layer in self.decoder.dec_layers:
                 x = layer.causal(x)
             features = self.decoder.norm(x[:, -inputs.shape[1] :])  # (B, T, EDim)
+        if state is not None and state.last_only:
+            features = features[:, -1:]
         if targets is None:
             return self.output(features.to(self.output.weight.dtype))
         return self.loss(features, lengths, targets)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """What the layers get (B, T, EDim) of the ids (B, T) of stories from their beginnings."""
+        return self.decoder.embed(ids)
 
     loss = lstlm.LSTMLM.loss  # the output layer's, fused
     cast = lstlm.LSTMLM.cast
@@ -119,14 +125,18 @@ class TransformerLM(nn.Module):
 # ---- The program --------------------------------------------------------------------------------
 
 
-def train(args: Namespace, run_class: type[Run] = Run) -> None:
+def train(
+    args: Namespace, run_class: type[Run] = Run, model_class: type[TransformerLM] = TransformerLM
+) -> None:
     """Train a transformer on `-train_corpus`, as lstlm.py does an LSTM."""
     if not args.EDim:
-        raise UserError("-train: a transformer learns its word vectors; give -EDim")
-    lstlm.train(args, partial(lstlm.new_model, model_class=TransformerLM), run_class)
+        raise UserError("-train: this model learns its word vectors; give -EDim")
+    lstlm.train(args, partial(lstlm.new_model, model_class=model_class), run_class)
 
 
-def built(content: dict, precision: torch.dtype = torch.float32) -> Loaded:
+def built(
+    content: dict, precision: torch.dtype = torch.float32, model_class=TransformerLM
+) -> Loaded:
     """The model of a checkpoint. Raises ValueError or the like if any part cannot be right."""
     check_parts(content, MODEL_PARTS)
     check_config(content["config"])
@@ -135,7 +145,7 @@ def built(content: dict, precision: torch.dtype = torch.float32) -> Loaded:
     check_numbers(content["weights"])
     config = Config(**content["config"])
     words = content["words"]
-    model = shaped(config, TransformerLM, len(words), precision)
+    model = shaped(config, model_class, len(words), precision)
     shapes = {name: x.shape for name, x in model.state_dict().items()}
     if {name: x.shape for name, x in content["weights"].items()} != shapes:
         raise ValueError("its weights do not match its sizes")
@@ -145,12 +155,14 @@ def built(content: dict, precision: torch.dtype = torch.float32) -> Loaded:
     return Loaded(model.eval(), config, words, token2idx, content["facts"], None)
 
 
-def load_model(args: Namespace) -> Loaded:
+def load_model(args: Namespace, model_class=TransformerLM) -> Loaded:
     """Read the checkpoint `-model`. Raises UserError if it is none of ours, or damaged."""
     device = choose_device(args.device)
+    precision = choose_precision(args.precision, device)
     missing = "no such model; train one with -train, or name one with -model"
-    content = read_sealed(args.model, TransformerLM.KIND, missing, built, instead_of(args.model))
-    loaded = built(content, choose_precision(args.precision, device))
+    build = partial(built, precision=precision, model_class=model_class)
+    content = read_sealed(args.model, model_class.KIND, missing, build, instead_of(args.model))
+    loaded = build(content)
     loaded.model.to(device)
     return loaded
 

@@ -17,11 +17,11 @@ def bowl(best: float):
 
 
 @pytest.mark.parametrize("best, tried", [
-    (0.005, FIRST),  # inside already
-    (0.016, (*FIRST, 0.032)),
-    (0.06, (*FIRST, 0.032, 0.064, 0.128)),
-    (0.0021, (0.001, *FIRST)),
-    (0.0005, (0.00025, 0.0005, 0.001, *FIRST)),
+    (0.01, FIRST),  # inside already
+    (0.032, (*FIRST, 0.064)),
+    (0.12, (*FIRST, 0.064, 0.128, 0.256)),
+    (0.0041, (0.002, *FIRST)),
+    (0.001, (0.0005, 0.001, 0.002, *FIRST)),
 ])
 def test_a_search_goes_on_until_the_best_rate_is_inside(best, tried):
     found = search(bowl(best), FIRST)
@@ -40,8 +40,9 @@ def test_a_search_without_an_inside_ends(loss):
 
 
 def test_a_search_ends_where_a_loss_is_not_known_yet():
-    loss = bowl(0.016)
-    assert list(search(lambda rate: None if rate == 0.008 else loss(rate), FIRST)) == [0.002, 0.004]
+    loss = bowl(0.032)
+    found = search(lambda rate: None if rate == 0.016 else loss(rate), FIRST)
+    assert list(found) == [0.004, 0.008]
     assert not is_inside(search(lambda rate: None, FIRST))
 
 
@@ -55,7 +56,7 @@ def test_a_row_is_trained_at_each_rate_and_then_with_each_seed(data, plan, monke
             runs.append(None)
             raise KeyboardInterrupt
         runs.append((rate, self.seed))
-        nats = bowl(0.009)(rate)
+        nats = bowl(0.017)(rate)
         record = {
             "configuration": self.configuration(), "valid": {"nats": nats}, "parameters": 1234,
             "test": {"ppl": 10 + self.seed},
@@ -68,18 +69,24 @@ def test_a_row_is_trained_at_each_rate_and_then_with_each_seed(data, plan, monke
     monkeypatch.setattr(rates, "ROWS", [row.plan])
     with pytest.raises(KeyboardInterrupt):
         row.run(1)
-    assert row.line() == f"{'a row':24} 0.002: 5.262  0.004: 3.658  0.008: 3.014"
+    assert row.line() == f"{'a row':24} 0.004: 5.094  0.008: 3.568  0.016: 3.004"
     assert row.results() == []
     capsys.readouterr()
     assert rates.main(["-data", str(data), "a row"]) == 0
     assert runs == [
-        (0.002, 0), (0.004, 0), (0.008, 0), None, (0.016, 0), (0.008, 1), (0.008, 2),
+        (0.004, 0), (0.008, 0), (0.016, 0), None, (0.032, 0), (0.016, 1), (0.016, 2),
     ]
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1].split("; ")[0] == (
         f"{'a row':24} test 11.00 (spread 2.00 of 3), 1,234 parameters"
     )
     assert [result["test"]["ppl"] for result in row.results()] == [10, 11, 12]
+    other = Row(replace(row.plan, name="another"), data)
+    other.run(1, only_first=True)
+    assert [seed for _, seed in runs[7:]] == [0, 0, 0, 0]
+    assert [result["test"]["ppl"] for result in other.results()] == [10]
+    del runs[7:]
+    capsys.readouterr()
     assert rates.main(["-data", str(data), "-list"]) == 0
     assert len(runs) == 7
     assert capsys.readouterr().out.splitlines() == printed[-1:]

@@ -59,7 +59,7 @@ def test_it_goes_on_from_a_state(model):
     {"tie": True, "positions": True},
 ])
 def test_what_it_does_not_have_is_an_error(switches):
-    with pytest.raises(UserError, match="a transformer is tied, and has no other flags"):
+    with pytest.raises(UserError, match="this model is tied, and has no other flags"):
         TransformerLM(torch.zeros(40, 8), 12, 2, **switches)
 
 
