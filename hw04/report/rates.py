@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("code", "report"))
 from backstage.shell import guarded, importing
 
-with importing("rates.py"):
+with importing(Path(sys.argv[0]).name):  # experiments.py, or this one
     import store
     import torch
     from backstage.files import side_file

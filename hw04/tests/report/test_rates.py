@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import rates
 import store
-from plans import ROWS
+from plans import PLANS, ROWS
 from rates import FIRST, MOST, Row, is_inside, search
 from runner import PROGRAMS, Experiment
 
@@ -97,6 +97,11 @@ def test_every_row_is_a_command_line_of_its_program(plan, tmp_path):
     plain = replace(plan.at(0.002), stories=(0, 0), backward=False)
     args = PROGRAMS[plan.program].parse_args(Experiment(plain, 0, tmp_path).training_flags())
     assert args.lr == 0.002
+
+
+def test_rows_and_plans_have_names_of_their_own():
+    names = [plan.name for plan in (*PLANS, *ROWS)]
+    assert len({*names}) == len(names)
 
 
 def test_a_row_that_is_not_there_is_told(capsys):
