@@ -114,6 +114,16 @@ class TransformerLM(nn.Module):
             return self.output(features.to(self.output.weight.dtype))
         return self.loss(features, lengths, targets)
 
+    @property
+    def one_step(self):
+        """In the place of lstlm.py's layout of weights for generation: none, but `advance`."""
+        return (self.precision, self.output.weight.device, self.output.weight._version), self
+
+    def advance(self, tokens: Tensor, state: State) -> Tensor:
+        """Logits (K, V) after the ids `tokens` (K,), which come after those of `state`."""
+        state.last_only = True
+        return self(tokens[:, None], torch.ones_like(tokens), state=state)[:, -1]
+
     def embed(self, ids: Tensor) -> Tensor:
         """What the layers get (B, T, EDim) of the ids (B, T) of stories from their beginnings."""
         return self.decoder.embed(ids)

@@ -68,7 +68,7 @@ def of_penalty(model: Path, penalty: float, samples: int) -> list[dict]:
         else:
             said = asked(model, *flags, ONCE, "-samples", str(samples), "-seed", "0")
         ended = sum(record["ended"] == "<eos>" for record in said) / len(said)
-        texts = [record["tokens"] for record in said]
+        texts = [[word for word in record["tokens"] if word != "<eos>"] for record in said]
         rows.append({"penalty": penalty, "greedy": greedy, "eos": ended, **repetition(texts)})
     return rows
 

@@ -5,7 +5,10 @@ import json
 import lstlm
 import pytest
 import torch
+from backstage.continuations import Continuation
+from backstage.corpora import BOS, UNK
 from backstage.errors import UserError
+from backstage.sampling import Sampling
 from backstage.state import State
 from extensions import transformer
 from extensions.transformer import HEADS, TransformerLM
@@ -52,6 +55,19 @@ def test_it_goes_on_from_a_state(model):
     rest = model(inputs[:2, 4:], lengths[:2] - 4, state=state)
     torch.testing.assert_close(rest, whole[longest[:2], 4:])
     assert state.position == 10
+
+
+def test_it_generates_what_whole_passes_say(model):
+    ids = [1, 7, 9]
+    story = Continuation([*ids], len(ids), 0, 12)
+    for _ in lstlm.grow(model, [story], Sampling(greedy=True)):
+        pass
+    while len(ids) < len(story.ids):
+        logits = model(torch.tensor([ids]), torch.tensor([len(ids)]))[0, -1].clone()
+        logits[[UNK, BOS]] = -torch.inf
+        ids.append(int(logits.argmax()))
+    assert ids == story.ids
+    assert len(ids) > 5
 
 
 @pytest.mark.parametrize("switches", [
