@@ -109,6 +109,7 @@ report: .venv/dev
 
 experiments: .venv/dev
 	@.venv/bin/python hw04/report/experiments.py run
+	@.venv/bin/python hw04/report/experiments.py rates
 	@.venv/bin/python hw04/report/experiments.py rest
 
 traces: .venv/program

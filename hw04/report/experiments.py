@@ -5,6 +5,7 @@
     python experiments.py run -data DIR [NAME ...]  # train and evaluate what is missing, in turn
     python experiments.py run -jobs 2               # as many at a time, with shares of the threads
     python experiments.py rest -data DIR            # what is made of models, and searches, counts
+    python experiments.py rates -data DIR           # rows at their best rates; see rates.py
     python experiments.py tune lstm                 # Optuna's search for settings; see tuning.py
     python experiments.py ship strong               # its model becomes code/lm_model.pt, in 16 bits
 
@@ -27,6 +28,7 @@ sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("co
 from backstage.shell import guarded, importing
 
 with importing("experiments.py"):
+    import rates
     import store
     import torch
     import tuning
@@ -38,6 +40,8 @@ with importing("experiments.py"):
     from plans import PLANS
     from rest import make_rest
     from runner import LATER, Experiment, require_corpora, trace
+
+OTHERS = {"rates": rates.main, "tune": tuning.main}  # programs with flags of their own
 
 
 def show(experiments: list[Experiment]) -> None:
@@ -92,8 +96,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """The command line, with the `experiments` that it names."""
     parser = Parser("experiments.py", __doc__)
     add = parser.add_argument
-    add("what", choices=("list", "run", "rest", "ship", "tune"), help="see above; experiments.py "
-        "tune -h has the flags of that one")
+    add("what", choices=("list", "run", "rest", "ship", "rates", "tune"), help="see above; "
+        "experiments.py tune -h has the flags of that one, rates -h of that")
     add("names", nargs="*", default=[], metavar="NAME", help="of runs or of groups of them "
         "(default all)")
     store.add_data_flag(add)
@@ -111,8 +115,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
             args.experiments += [Experiment(plan, seed, args.data) for seed in seeds]
     if args.what == "ship" and (len(args.names) != 1 or not args.experiments[0].model.exists()):
         parser.error("ship needs the name of one run whose model is in build/experiments")
-    if args.what == "tune":
-        parser.error("tune comes first, before all flags")
+    if args.what in OTHERS:
+        parser.error(f"{args.what} comes first, before all flags")
     return args
 
 
@@ -144,8 +148,8 @@ def carry_out(argv: list[str] | None) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, 2 for what the user can mend, that of a program that fails."""
     given = sys.argv[1:] if argv is None else argv
-    if given[:1] == ["tune"]:
-        return tuning.main(given[1:])
+    if given[:1] and given[0] in OTHERS:
+        return OTHERS[given[0]](given[1:])
     return guarded("experiments.py", lambda: carry_out(given), argv)
 
 

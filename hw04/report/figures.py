@@ -174,6 +174,45 @@ def draw_exercises(runs: list[dict]) -> None:
     save(figure, "exercises")
 
 
+def draw_rates(runs: list[dict]) -> None:
+    """Valid perplexity of the first seed at each learning rate, a line for each row."""
+    figure, axes = plt.subplots(figsize=(6.4, 3.2))
+    rows = {}
+    for run in runs:
+        name, rate = run["name"].rsplit(", lr ", 1)
+        if run["configuration"]["seed"] == 0 and not name.endswith("bidirectional"):
+            rows.setdefault(name, {})[float(rate)] = run["valid"]["ppl"]
+    for name, found in sorted(rows.items(), key=lambda row: min(row[1].values())):
+        axes.plot(*zip(*sorted(found.items()), strict=True), marker=".", label=name)
+    ticks = sorted({rate for found in rows.values() for rate in found})
+    axes.set(xlabel="learning rate", ylabel="valid perplexity", xscale="log")
+    axes.set_xticks(ticks, labels=[f"{rate:g}" for rate in ticks])
+    axes.minorticks_off()
+    axes.legend(fontsize=7.5, loc="center left", bbox_to_anchor=(1, 0.5))
+    save(figure, "rates")
+
+
+def draw_context(models: dict[str, dict]) -> None:
+    """Nats per token when only the last k tokens are seen: of all, and of rare words of both kinds.
+    """
+    figure, panels = plt.subplots(1, 3, figsize=(7.2, 2.6))
+    titles = {"nats": "all tokens", "rare_again": "rare, said before", "rare_new": "rare, new"}
+    seen = list(next(reversed(models.values()))["seen"])  # of a model that sees all
+    for panel, (key, title) in zip(panels, titles.items(), strict=True):
+        for name, model in models.items():
+            losses = [row if key == "nats" else row[key] for row in model["seen"].values()]
+            losses = [row["nats"] for row in losses]
+            if len(losses) == 1:  # n-grams
+                panel.axhline(losses[0], color="grey", linewidth=0.8, linestyle="--", label=name)
+            else:
+                panel.plot(range(len(losses)), losses, marker=".", label=name)
+        panel.set(title=title, xlabel="last tokens seen")
+        panel.set_xticks(range(len(seen)), labels=seen, fontsize=7)
+    panels[0].set_ylabel("nats per token")
+    panels[2].legend(fontsize=7)
+    save(figure, "context")
+
+
 def draw_all() -> None:
     """Draw all figures for which there are results."""
     runs = read_results(*GROUPS)
@@ -183,6 +222,11 @@ def draw_all() -> None:
     for record in read_results("measures", name="bench"):
         bench |= record["tables"]["training"]["records"]
     speeds = [row for record in read_results("measures", name="speeds") for row in record["rates"]]
+    rows = read_results("rates")
+    if rows:
+        draw_rates(rows)
+    for record in read_results("measures", name="context"):
+        draw_context(record["models"])
     timed = [run for run in runs if run["name"] in TITLES]
     if timed:
         draw_curves(timed, speeds, bench)

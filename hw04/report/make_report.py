@@ -64,7 +64,7 @@ def index() -> dict[str, list[str]]:
         done[plan] = sum(f"{plan.group}/{plan.stem(seed)}" in runs for seed in plan.seeds)
     return {
         "runs": runs, "analyses": named("analysis"), "looks": named("looks"),
-        "others": named("measures", "searches"),
+        "rows": named("rates"), "others": named("measures", "searches"),
         "missing": [plan.name for plan, seeds in done.items() if not seeds],
         "few": [plan.name for plan, seeds in done.items() if 0 < seeds < len(plan.seeds)],
     }

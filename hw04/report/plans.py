@@ -17,6 +17,7 @@ CORPORA = {  # of each text: train, valid, test
     "wiki": {part: f"wiki.{part}.tokens" for part in ("train", "valid", "test")},
 }
 CUT = (3000, 300)  # stories of the training and the valid corpus in the small setting
+ROW_CUT = (4000, 300)  # the same of the rows that are compared at their best rates
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class Plan:
     def stem(self, seed: int) -> str:
         """The name, without its ending, of the files of the run with this seed."""
         return f"{self.name.replace(',', '').replace(' ', '-')}.{seed}"
+
+    def at(self, rate: float) -> "Plan":
+        """The plan with this learning rate, which its name has too."""
+        return replace(self, name=f"{self.name}, lr {rate:g}", flags=f"{self.flags} -lr {rate:g}")
 
 
 def small(
@@ -85,6 +90,40 @@ def tried(added: str) -> Plan:
     flags = f"-tie -dropout 0.2 -with {added}"
     plan = small(name, flags, vectors="-EDim 256", epochs=4, minutes=20)
     return replace(plan, program="literature")
+
+
+def row(
+    name: str, flags: str, vectors: str = "-EDim 100", epochs: int = 2, kind: str = "untied", **more
+) -> Plan:
+    """A row of the comparison at best rates: 4,000 stories, 0.78 M tokens, twice.
+
+    Its learning rate is searched by `rates.py`, so it is in no flag.
+    """
+    flags = f"{flags} -VSize 4000 -E {epochs} {vectors} -B 8"
+    return Plan("rates", f"{kind}, {name}", flags, 5, (0, 1, 2), ROW_CUT, **more)
+
+
+def tied_row(name: str, flags: str, **more) -> Plan:
+    """A row whose word vectors, of size 256, are the output layer too.
+
+    So what is compared is the layers between, which have 1.05 M parameters in each such row.
+    """
+    return row(name, f"{flags} -tie", "-EDim 256", kind="tied", **more)
+
+
+def cells() -> list[Plan]:
+    """What the strong preset is made of, beside the rows `untied, lstm` and `tied, lstm`.
+
+    With vectors tied or not, a share of 0.3 dropped or not, and twice as many epochs or not.
+    """
+    plans = []
+    for flags, name, epochs in (
+        ("-dropout 0.3", "dropout", 2), ("", "4 epochs", 4),
+        ("-dropout 0.3", "dropout, 4 epochs", 4),
+    ):
+        plans.append(row(f"lstm, {name}", f"-H 2 -N 256 {flags}".strip(), epochs=epochs))
+        plans.append(tied_row(f"lstm, {name}", f"-H 2 -N 256 {flags}".strip(), epochs=epochs))
+    return plans
 
 
 ADDED = ("weight-drop", "smoothing", "averaging", "mogrifier")  # of extensions/literature.py
@@ -193,5 +232,24 @@ PLANS = [
     small("4 epochs, dropout", "-dropout 0.2", epochs=4, minutes=20),
     small("4 epochs, tie, dropout", "-tie -dropout 0.2", vectors="-EDim 256", epochs=4, minutes=20),
     *map(tried, ADDED),
+]
+ROWS = [  # in the order of their importance
+    tied_row("lstm", "-H 2 -N 256"),
+    row("lstm", "-H 2 -N 256"),
+    tied_row("transformer", "-H 2 -N 512", program="transformer"),
+    tied_row("attention", "-H 2 -N 680 -a"),  # its layers have half of N, and the last 128
+    tied_row("gru", "-H 2 -N 336 -cell gru"),
+    tied_row("minGRU", "-with mingru -H 2 -N 512", program="modern"),
+    tied_row("mLSTM", "-with mlstm -H 2 -N 384", program="modern"),
+    row("pieces", "-H 2 -N 256 -tokenizer bpe"),
+    row("positions", "-H 2 -N 256 -positions"),
+    row("glove fine-tuned", "-H 2 -N 256 -finetune", GLOVE),
+    row("glove", "-H 2 -N 256", GLOVE),
+    tied_row("additive", "-H 2 -N 664 -a additive"),
+    tied_row("bilinear", "-H 2 -N 672 -a bilinear"),
+    tied_row("rnn", "-H 2 -N 768 -cell rnn"),
+    row("backward", "-H 2 -N 256", backward=True),
+    row("bidirectional", "-H 2 -N 256 -bidirectional"),
+    *cells(),
 ]
 GROUPS = tuple(dict.fromkeys(plan.group for plan in PLANS))  # each a folder of results/

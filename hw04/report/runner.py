@@ -24,12 +24,15 @@ from backstage.errors import UserError
 from backstage.files import atomic_write, digest, side_file
 from backstage.lock import exclusive
 from backstage.measures import safe_exp
-from extensions import literature, unbiased
+from extensions import literature, modern, transformer, unbiased
 from plans import CORPORA, PLANS, Plan
 from store import MEASURES, processor, write_json
 
 # Each has parse_args(argv), train(args, run_class), load_model(args) and main(argv).
-PROGRAMS = {"lstlm": lstlm, "fflm": fflm, "literature": literature, "unbiased": unbiased}
+PROGRAMS = {
+    "lstlm": lstlm, "fflm": fflm, "literature": literature, "modern": modern,
+    "transformer": transformer, "unbiased": unbiased,
+}
 TRAINED = "trained"
 LATER = "stop that process"  # what one can do when another process has a run
 CUTTING = threading.Lock()  # as jobs are threads that may need the same file,

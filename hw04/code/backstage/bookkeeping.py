@@ -142,11 +142,11 @@ class Bookkeeping:
             self.best = valid
         return saved
 
-    def begin_log(self) -> None:
-        """Write the first line of this run, after the whole lines of earlier ones."""
+    def begin_log(self, **planned) -> None:
+        """Write the first line of this run, with what is `planned`, after whole earlier lines."""
         earlier = self.log.read_bytes() if self.log.exists() else b""
         self.logged = earlier.rfind(b"\n") + 1
-        self.write_log({"event": "start", **asdict(self.config), **self.facts})
+        self.write_log({"event": "start", **asdict(self.config), **self.facts, **planned})
 
     def write_log(self, record: dict) -> None:
         """Add a line to the log."""

@@ -131,7 +131,8 @@ def add_training_flags(add: Callable) -> None:
     """Flags of -train."""
     add("-E", type=positive, default=5, help="epochs (default 5)")
     add("-B", type=positive, default=32, help="stories in a minibatch (default 32)")
-    add("-lr", type=float, default=4e-3, help="highest learning rate of Adam (default 0.004)")
+    add("-lr", type=float, default=4e-3, help="learning rate of Adam; it "
+        "falls from the first step on, so n steps come to lr / (1 + 45 / n) (default 0.004)")
     add("-emb_lr", type=float, help="that of the word vectors (default that of -lr)")
     add("-schedule", choices=("linear", "cosine"), default="linear", help="how the rate falls to a "
         f"tenth, after a rise over {WARM_UP} steps (default linear)")

@@ -10,14 +10,21 @@ WARM_UP = 50  # steps over which the learning rate rises to -lr
 
 
 def learning_rate(step: int, steps: int, peak: float, schedule: str = "linear") -> float:
-    """The rate of step 1, 2, ..., `steps`: a linear warm-up, then a fall to a tenth.
+    """The rate of step 1, 2, ..., `steps`: a linear warm-up, then a fall to a tenth of `peak`.
 
-    The fall is a line, or the first half of a `cosine` (Loshchilov & Hutter 2017).
+    The fall is a line, or the first half of a `cosine` (Loshchilov & Hutter 2017). It begins at
+    step 0, so where the two meet the rate is below `peak`: see `highest_rate`.
     """
     left = 1 - step / steps
     if schedule == "cosine":
         left = (1 + math.cos(math.pi * step / steps)) / 2
     return peak * min(step / WARM_UP, 0.1 + 0.9 * left)
+
+
+def highest_rate(steps: int, peak: float, schedule: str = "linear") -> float:
+    """The highest rate of all these steps; on a line near peak / (1 + 45 / steps)."""
+    rising = range(1, min(steps, WARM_UP) + 1)  # after that it falls
+    return max(learning_rate(step, steps, peak, schedule) for step in rising)
 
 
 class FiniteAdamW(torch.optim.AdamW):

@@ -14,12 +14,13 @@ from tqdm import tqdm
 from backstage.bookkeeping import Untrained
 from backstage.errors import UserError
 from backstage.minibatches import hide_rare, prefetch, segments, shuffled_batches
-from backstage.optimizer import learning_rate, make_optimizer
+from backstage.optimizer import highest_rate, learning_rate, make_optimizer
 from backstage.processes import rank_and_world_size, sum_over_processes
 from backstage.run_state import carried_state, resume
 from backstage.saving import Saving
 from backstage.state import State
 
+LOW_PEAK = 0.9  # a run whose highest learning rate is a smaller share of -lr says so
 SKIPS = 5  # steps in a row without a finite loss and gradient end a training
 
 
@@ -45,6 +46,8 @@ class Run(Saving):
             self.model = DistributedDataParallel(self.bare_model)
         self.optimizer = make_optimizer(self.bare_model, args)
         self.last_of_epoch = -(-len(stories) // args.B)  # minibatches
+        self.steps = args.E * self.last_of_epoch
+        self.highest_lr = highest_rate(self.steps, args.lr, args.schedule)
         self.counts = torch.bincount(
             torch.tensor([token for story in stories for token in story[1:]]),
             minlength=len(self.words),
@@ -55,7 +58,7 @@ class Run(Saving):
     def start(self) -> None:
         """What is done once: look at what is there, begin the log, set the bias."""
         self.check_files()
-        self.begin_log()
+        self.begin_log(steps=self.steps, highest_lr=self.highest_lr)
         # The bias says how frequent each word is, so that training need not begin with that.
         share = (self.counts + 0.5) / (self.counts + 0.5).sum()
         self.bare_model.output.bias.data.copy_(share.log())
@@ -71,11 +74,13 @@ class Run(Saving):
             f"{len(self.stories):,} {kind}, {targets:,} target tokens; valid {valid:,}; "
             f"{parameters:,} parameters on {self.bare_model.output.weight.device} in {precision}"
         )
+        if self.highest_lr < LOW_PEAK * self.args.lr:
+            peak = f"{self.highest_lr:.3g} of -lr {self.args.lr:g}"
+            print(f"note: {self.steps} steps: the learning rate comes to {peak}, as it falls early")
 
     def __enter__(self) -> "Run":
         if self.args.resume:
             resume(self)
-        self.steps = self.args.E * self.last_of_epoch
         slow = {} if sys.stderr.isatty() else {"mininterval": 60}
         total = self.args.E * sum(len(story) - 1 for story in self.stories)
         self.bar = tqdm(

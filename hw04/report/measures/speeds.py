@@ -6,8 +6,9 @@
 DIR is as for experiments.py. The rates that trainings log are of different machines, and of hours
 when other programs ran. Here each training begins as `experiments.py run` would begin it, in a
 process of its own, and is left after some steps to warm up and as many that are measured. Its
-minibatches are those of all trainings with the same -B and tokens. `base` comes first and last in
-its setting, so that one sees by how much the machine drifted. Nothing else should run.
+minibatches are those of all trainings with the same -B and tokens. `base`, or of the rows of
+rates.py `tied, lstm`, comes first and last in its setting, so that one sees by how much the machine
+drifted. Nothing else should run.
 
 What results/measures/speeds.json has already is not measured again; on another processor, delete it
 first.
@@ -32,11 +33,12 @@ with importing("speeds.py"):
     from backstage.errors import UserError
     from backstage.parser import Parser
     from backstage.run import Run
-    from plans import PLANS, Plan
+    from plans import PLANS, ROWS, Plan
     from runner import Experiment, require_corpora
     from tqdm import tqdm
 
-STEPS = {"main": 12, "full": 6, "small": 30}  # to warm up, and as many to measure
+STEPS = {"main": 12, "full": 6, "small": 30, "rates": 30}  # to warm up, and as many to measure
+BASES = ("base", "full, base", ROWS[0].name)  # of their settings
 
 
 class Enough(Exception):
@@ -81,7 +83,7 @@ def measure(plan: Plan, data: Path, build: Path, steps: int) -> dict:
     set_up_memory()
     # With seed 0 whatever the plan's, as that is the one of the `base` here.
     experiment = Experiment(plan, 0, data, build)
-    settings = {"warm_up": steps, "is_base": plan.name.endswith("base")}
+    settings = {"warm_up": steps, "is_base": plan.name in BASES}
     run_class = type("PlannedRun", (TimedRun,), settings)
     with contextlib.ExitStack() as stack:
         nowhere = stack.enter_context(open(os.devnull, "w"))
@@ -112,8 +114,8 @@ def missing(known: set[str]) -> list[Plan]:
     """The plans whose rates are not known, and the `base` of their setting first and last."""
     plans = []
     for group in STEPS:
-        of_group = [plan for plan in PLANS if plan.group == group]
-        base = [plan for plan in of_group if plan.name.endswith("base")]
+        of_group = [plan for plan in (*PLANS, *ROWS) if plan.group == group]
+        base = [plan for plan in of_group if plan.name in BASES]
         new = [plan for plan in of_group if plan.name not in known and plan not in base]
         if new:
             plans += [*base, *new, *base]

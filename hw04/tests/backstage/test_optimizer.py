@@ -5,7 +5,7 @@ from argparse import Namespace
 
 import pytest
 import torch
-from backstage.optimizer import FiniteAdamW, learning_rate, make_optimizer
+from backstage.optimizer import FiniteAdamW, highest_rate, learning_rate, make_optimizer
 from lstlm import parse_args
 from small import make_model
 
@@ -26,6 +26,20 @@ def test_the_cosine_falls_from_the_same_rate_to_the_same_rate():
     assert math.isclose(rates[499], 2.0 * (0.1 + 0.9 / 2))
     assert math.isclose(rates[-1], 0.2)
     assert rates[50:] == sorted(rates[50:], reverse=True)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("steps", [1, 2, 30, 50, 51, 94, 100, 1000, 2715])
+def test_the_highest_rate_is_that_of_all_steps(steps, schedule):
+    rates = [learning_rate(step, steps, 2.0, schedule) for step in range(1, steps + 1)]
+    assert highest_rate(steps, 2.0, schedule) == max(rates) < 2.0
+
+
+@pytest.mark.parametrize("steps", [94, 100, 1000, 2715])
+def test_the_highest_rate_of_a_line_is_as_the_help_says(steps):
+    assert highest_rate(steps, 2.0) == pytest.approx(2.0 / (1 + 45 / steps), rel=0.02)
+    assert highest_rate(94, 1.0) == pytest.approx(0.67, abs=0.01)
+    assert highest_rate(1000, 1.0) == pytest.approx(0.96, abs=0.01)
 
 
 @pytest.mark.parametrize("attention", [None, "dot", "bilinear", "additive"])

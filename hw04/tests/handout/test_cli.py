@@ -86,6 +86,10 @@ def test_train_reports_logs_and_keeps_the_best(trained):
     assert [(int(e), int(s)) for e, s, _ in reports] == [(1, 20), (1, 30), (2, 40), (2, 60)]
     log = [json.loads(line) for line in (trained / "m.log.jsonl").read_text().splitlines()]
     assert log[0]["event"] == "start"
+    assert log[0]["steps"] == 60
+    assert 0 < log[0]["highest_lr"] < log[0]["lr"]
+    peak = f"{log[0]['highest_lr']:.3g} of -lr {log[0]['lr']:g}"
+    assert f"note: 60 steps: the learning rate comes to {peak}, as it falls early\n" in out
     assert [round(r["valid_nats"], 4) for r in log[1:]] == [float(v) for *_, v in reports]
     assert log[-1]["valid_nats"] < log[1]["valid_nats"]  # it learns
     best = min(r["valid_nats"] for r in log[1:])

@@ -66,7 +66,7 @@ def test_all_results_are_json_and_of_their_files_names_and_folders(folder):
 
 def test_the_index_has_all_results_once():
     index = make_report.index()
-    kinds = ("runs", "analyses", "looks", "others")
+    kinds = ("runs", "analyses", "looks", "rows", "others")
     names = [f"{name}.json" for kind in kinds for name in index[kind]]
     there = [path.relative_to(store.RESULTS).as_posix() for path in store.RESULTS.rglob("*.*")]
     assert sorted(names) == sorted(there)

@@ -10,6 +10,7 @@ import store
 from backstage.errors import UserError
 from backstage.run import Run
 from measures import speeds
+from plans import PLANS, ROWS
 
 
 @pytest.fixture
@@ -106,6 +107,12 @@ def test_only_what_is_new_is_measured_and_on_the_same_machine(main, capsys):
     assert main(2) == (0, elsewhere)
     assert main(3) == (2, elsewhere)
     assert "speeds.json: of another machine" in capsys.readouterr().err
+
+
+def test_rows_are_measured_too_beside_the_first_of_them():
+    names = [plan.name for plan in speeds.missing({plan.name for plan in PLANS})]
+    assert names[0] == names[-1] == "tied, lstm"
+    assert sorted(names[:-1]) == sorted(plan.name for plan in ROWS)
 
 
 def test_a_training_that_is_too_short_is_no_rate(data, plans):

@@ -14,7 +14,7 @@ import pytest
 from backstage.errors import UserError
 from backstage.files import lock_file
 from backstage.lock import exclusive
-from extensions import literature, unbiased
+from extensions import literature, modern, transformer, unbiased
 from holding import held, start_python, wait_for
 from stopping import check_equal, flags, read_log
 
@@ -141,11 +141,14 @@ def texts(paths: list[Path]) -> list[str]:
     return [path.read_text() if path.exists() else "" for path in paths]
 
 
-@pytest.mark.parametrize("program", [lstlm, fflm, literature, unbiased])
+@pytest.mark.parametrize("program", [lstlm, fflm, literature, modern, transformer, unbiased])
 def test_no_program_reads_data_for_a_name_that_another_has(program, tmp_path, capsys):
     model = tmp_path / "m.pt"
     corpora = ["-train_corpus", str(tmp_path / "none"), "-valid_corpus", str(tmp_path / "none")]
-    more = {literature: ["-with", "smoothing"], unbiased: ["-tie"]}.get(program, [])
+    more = {
+        literature: ["-with", "smoothing"], modern: ["-with", "mingru", "-EDim", "8"],
+        transformer: ["-EDim", "8"], unbiased: ["-tie"],
+    }.get(program, [])
     command = ["-train", *corpora, *more, "-model", str(model)]
     with held(model) as process:
         assert program.main(command) == 2
