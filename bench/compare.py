@@ -164,8 +164,8 @@ def recognition() -> Contest:
 
 def contests(corpus: str, short: bool = False) -> dict[str, Contest]:
     """What there is to measure, by a name each."""
-    demo = ("-N", "256", "-EDim", "64", "-VSize", "2000", "-B", "8", "-steps", "20")
-    tiny = ("-N", "128", "-EDim", "64", "-VSize", "2000", "-B", "32", "-steps", "10")
+    demo = ("-N", "256", "-EDim", "64", "-VSize", "2000", "-B", "8", "-steps", "60")
+    tiny = ("-N", "128", "-EDim", "64", "-VSize", "2000", "-B", "32", "-steps", "30")
     every = {
         "training": training(corpus, short), "small": small(corpus, *demo),
         "smaller": small(corpus, *tiny), "lengths": lengths(corpus),
