@@ -206,7 +206,7 @@ def test_parts_end_in_pauses():
 def test_parts_are_as_long_as_what_was_learned_where_pauses_permit_it():
     """Sentences of a second and two, 0.3 s apart, not two in one."""
     pauses = [(1.0, 1.3), (3.3, 3.6), (4.6, 4.9), (6.9, 7.2)]
-    spans = cut(with_pauses(8.2, pauses), 5 * RATE, int(1.6 * RATE))
+    spans = cut(with_pauses(8.2, pauses), 4 * RATE, int(1.6 * RATE))
     middles = [0.5 * (begin + end) * RATE for begin, end in pauses]
     assert [end for _, end in spans] == [
         *(pytest.approx(middle, abs=400) for middle in middles[:3]), int(8.2 * RATE),
