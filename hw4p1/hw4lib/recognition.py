@@ -16,6 +16,7 @@ from .errors import UserError
 from .trainers import ASRTrainer
 
 PAUSE, QUIET = 0.2, 1e-4  # seconds of a pause, and its power as a share of the loudest there is
+BEFORE, AFTER = 0.05, 0.35  # seconds of silence that a part may have around what is said
 OVERLAP = 2.0  # seconds that two parts of a long recording share where there is no pause
 REACH = 12  # words at the end of one part, and at the beginning of the next, that may be the same
 SIDE_BY_SIDE = 8  # parts
@@ -45,7 +46,7 @@ class Recogniser:
         if not samples.any():
             return "", notes
         spans = with_sound(samples, cut(samples, self.longest(), self.usual()))
-        parts = [samples[begin:end] for begin, end in spans]
+        parts = [trimmed(samples[begin:end]) for begin, end in spans]
         if len(parts) > 1:
             seconds = self.longest() / RATE
             how = f"of up to {seconds:.0f} s, at pauses or where there are none with an overlap"
@@ -83,7 +84,7 @@ class Recogniser:
 def cut(samples: Tensor, longest: int, usual: int) -> list[tuple[int, int]]:
     """Begin and end of parts of samples (n,), none longer than `longest`.
 
-    A model hears best what is as long as what it has learned from: a part ends in the first pause
+    A model hears best what is as long as what it has learned from: a part ends with the first pause
     after half of the `usual` length. Where there is none the next one begins before its end: they
     share OVERLAP seconds, or half of a part where that is less.
     """
@@ -97,7 +98,7 @@ def cut(samples: Tensor, longest: int, usual: int) -> list[tuple[int, int]]:
             begin += longest - shared
             continue
         within = (places.diff() > STEP).cumsum(0) == 0  # the same pause as the first place
-        end = int(places[(1 + int(within.sum())) // 2])
+        end = int(places[int(within.sum())])  # at the end of it
         spans.append((begin, end))
         begin = end
     return [*spans, (begin, len(samples))]
@@ -108,6 +109,17 @@ def with_sound(samples: Tensor, spans: list[tuple[int, int]]) -> list[tuple[int,
     power = samples.square()
     least = QUIET * power.max()
     return [(begin, end) for begin, end in spans if power[begin:end].max() > least]
+
+
+def trimmed(samples: Tensor) -> Tensor:
+    """Samples (n,) with little silence around them.
+
+    A model that has learned from utterances which all begin at once takes a later begin for none.
+    """
+    loud = samples.square()
+    places = (loud > QUIET * loud.max()).nonzero()[:, 0]
+    begin, end = int(places[0]) - int(BEFORE * RATE), int(places[-1]) + 1 + int(AFTER * RATE)
+    return samples[max(0, begin) : end]
 
 
 def pauses(samples: Tensor) -> Tensor:

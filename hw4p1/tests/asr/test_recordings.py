@@ -10,7 +10,7 @@ from hw4lib import recognition
 from hw4lib.data import recordings
 from hw4lib.data.front_end import HOP, RATE, log_mel, mel_filters
 from hw4lib.data.recordings import read_recording, recordings_of
-from hw4lib.recognition import Recogniser, cut, joined, with_sound
+from hw4lib.recognition import Recogniser, cut, joined, trimmed, with_sound
 from torch.testing import assert_close
 
 soundfile = pytest.importorskip("soundfile")
@@ -196,10 +196,10 @@ def with_pauses(seconds: float, pauses: list[tuple[float, float]]) -> torch.Tens
 def test_parts_end_in_pauses():
     samples = with_pauses(10, [(1.0, 1.5), (2.4, 2.8), (2.85, 2.9), (6.0, 6.4)])
     spans = cut(samples, 3 * RATE, 3 * RATE)
-    assert spans[0] == (0, pytest.approx(2.6 * RATE, abs=400))  # after half of a part
+    assert spans[0] == (0, pytest.approx(2.7 * RATE, abs=400))  # after half of a part
     assert spans[1] == (spans[0][1], spans[0][1] + 3 * RATE)  # the next pause is too short
     assert spans[2][0] == spans[1][1] - 3 * RATE // 2
-    assert spans[2][1] == pytest.approx(6.2 * RATE, abs=400)
+    assert spans[2][1] == pytest.approx(6.3 * RATE, abs=400)
     assert spans[3][0] == spans[2][1]
 
 
@@ -207,9 +207,9 @@ def test_parts_are_as_long_as_what_was_learned_where_pauses_permit_it():
     """Sentences of a second and two, 0.3 s apart, not two in one."""
     pauses = [(1.0, 1.3), (3.3, 3.6), (4.6, 4.9), (6.9, 7.2)]
     spans = cut(with_pauses(8.2, pauses), 4 * RATE, int(1.6 * RATE))
-    middles = [0.5 * (begin + end) * RATE for begin, end in pauses]
+    ends = [(end - 0.1) * RATE for _, end in pauses]
     assert [end for _, end in spans] == [
-        *(pytest.approx(middle, abs=400) for middle in middles[:3]), int(8.2 * RATE),
+        *(pytest.approx(end, abs=400) for end in ends[:3]), int(8.2 * RATE),
     ]  # fmt: skip
 
 
@@ -221,6 +221,13 @@ def test_a_long_pause_is_no_part():
     assert silent and all(3 * RATE <= begin < end <= 12 * RATE for begin, end in silent)
     quiet, partly = (4 * RATE, 5 * RATE), (2 * RATE, 4 * RATE)
     assert with_sound(samples, [quiet, partly]) == [partly]
+
+
+def test_little_silence_is_left_around_a_part():
+    samples = with_pauses(3, [(0, 1), (1.4, 1.6), (2, 3)])
+    assert_close(trimmed(samples), samples[int(0.95 * RATE) : int(2.35 * RATE)], atol=0, rtol=0)
+    samples = with_pauses(1, [(0, 0.03), (0.9, 1)])
+    assert_close(trimmed(samples), samples, atol=0, rtol=0)
 
 
 def test_what_parts_have_in_common_comes_once_where_they_overlap():
