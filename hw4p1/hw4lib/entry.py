@@ -5,6 +5,7 @@ import contextlib
 import difflib
 import errno
 import io
+import os
 import re
 import shlex
 import signal
@@ -21,6 +22,9 @@ LITTLE_MEMORY = (  # in messages of torch and the system
     "memory", "bad_alloc", "bad allocation", "ALLOC_FAILED", "could not create a primitive",
     "failed to map segment",
 )  # fmt: skip
+# How many times a thread of PyTorch looks for work before it sleeps, which libgomp reads when it is
+# loaded. Beside other programs its own 300,000 make a training several times slower.
+SPIN = "1000"
 LEAST_MEMORY = 10**9  # bytes of addresses; with fewer PyTorch may abort where nobody can catch it
 
 
@@ -58,6 +62,8 @@ def nearest(word: str, words: Iterable[str]) -> str:
 @contextlib.contextmanager
 def importing(program: str) -> Iterator[None]:
     """Let a package that is missing or broken be told in one line, with status 2."""
+    if sys.argv[1:2] == ["train"]:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN)
     mend_streams()
     try:
         check_limit()

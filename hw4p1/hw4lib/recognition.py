@@ -16,9 +16,11 @@ from .errors import UserError
 from .trainers import ASRTrainer
 
 PAUSE, QUIET = 0.2, 1e-4  # seconds of a pause, and its power as a share of the loudest there is
+BEFORE, AFTER = 0.05, 0.35  # seconds of silence that a part may have around what is said
 OVERLAP = 2.0  # seconds that two parts of a long recording share where there is no pause
 REACH = 12  # words at the end of one part, and at the beginning of the next, that may be the same
 SIDE_BY_SIDE = 8  # parts
+STEP = int(PAUSE * RATE) // 10  # samples from one place that is looked at to the next
 
 
 class Recogniser:
@@ -43,8 +45,8 @@ class Recogniser:
         samples, notes = read_recording(path)
         if not samples.any():
             return "", notes
-        spans = cut(samples, self.longest())
-        parts = [samples[begin:end] for begin, end in spans]
+        spans = with_sound(samples, cut(samples, self.longest(), self.usual()))
+        parts = [trimmed(samples[begin:end]) for begin, end in spans]
         if len(parts) > 1:
             seconds = self.longest() / RATE
             how = f"of up to {seconds:.0f} s, at pauses or where there are none with an overlap"
@@ -63,6 +65,12 @@ class Recogniser:
         """Samples of the longest recording that the model takes in one."""
         return (self.trainer.model.max_len - 1) * HOP
 
+    def usual(self) -> int:
+        """Samples of an utterance of the training, on the average; the longest where not known."""
+        trained_on = self.trainer.config.get("trained_on", {})
+        frames, utterances = (trained_on.get(name, 0) for name in ("frames", "utterances"))
+        return min(frames * HOP // utterances, self.longest()) if utterances else self.longest()
+
     def _texts(self, parts: list[Tensor]) -> list[str]:
         """What is said in each of some parts."""
         feats = [normalised(log_mel(part)[: self.bins], self.norm, self.stats) for part in parts]
@@ -73,32 +81,55 @@ class Recogniser:
         return [result["generated"] for result in found]
 
 
-def cut(samples: Tensor, longest: int) -> list[tuple[int, int]]:
+def cut(samples: Tensor, longest: int, usual: int) -> list[tuple[int, int]]:
     """Begin and end of parts of samples (n,), none longer than `longest`.
 
-    A part ends at the last pause in its second half. Where there is none the next one begins before
-    its end: they share OVERLAP seconds, or half of a part where that is less.
+    A model hears best what is as long as what it has learned from: a part ends with the first pause
+    after half of the `usual` length. Where there is none the next one begins before its end: they
+    share OVERLAP seconds, or half of a part where that is less.
     """
     shared = min(int(OVERLAP * RATE), longest // 2)
     quiet = pauses(samples)
     spans, begin = [], 0
     while len(samples) - begin > longest:
-        within = (quiet > begin + longest // 2) & (quiet <= begin + longest)
-        places = quiet[within]
-        end = int(places[-1]) if len(places) else begin + longest
+        places = quiet[(quiet > begin + usual // 2) & (quiet <= begin + longest)]
+        if not len(places):
+            spans.append((begin, begin + longest))
+            begin += longest - shared
+            continue
+        within = (places.diff() > STEP).cumsum(0) == 0  # the same pause as the first place
+        end = int(places[int(within.sum())])  # at the end of it
         spans.append((begin, end))
-        begin = end if len(places) else end - shared
+        begin = end
     return [*spans, (begin, len(samples))]
+
+
+def with_sound(samples: Tensor, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those of some parts that are not a pause as a whole: of silence a model makes words."""
+    power = samples.square()
+    least = QUIET * power.max()
+    return [(begin, end) for begin, end in spans if power[begin:end].max() > least]
+
+
+def trimmed(samples: Tensor) -> Tensor:
+    """Samples (n,) with little silence around them.
+
+    A model that has learned from utterances which all begin at once takes a later begin for none.
+    """
+    loud = samples.square()
+    places = (loud > QUIET * loud.max()).nonzero()[:, 0]
+    begin, end = int(places[0]) - int(BEFORE * RATE), int(places[-1]) + 1 + int(AFTER * RATE)
+    return samples[max(0, begin) : end]
 
 
 def pauses(samples: Tensor) -> Tensor:
     """The middle of each PAUSE seconds that are quiet, every tenth of these looked at."""
-    width = int(PAUSE * RATE)
+    width = 10 * STEP
     if len(samples) < width:
         return torch.empty(0)
-    power = avg_pool1d(samples.double().square()[None], width, width // 10)[0]
+    power = avg_pool1d(samples.double().square()[None], width, STEP)[0]
     quiet = power < QUIET * power.max()
-    return quiet.nonzero()[:, 0] * (width // 10) + width // 2
+    return quiet.nonzero()[:, 0] * STEP + width // 2
 
 
 def joined(texts: list[str], shared: list[bool]) -> str:

@@ -237,6 +237,25 @@ def test_work_that_could_not_say_all_is_done_and_tells_why(monkeypatch, capsys):
         "p.py: error: [Errno 28] No space left on device\n")  # fmt: skip
 
 
+# ---- Threads that wait
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("program", ["run_lm", "run_asr"])
+@pytest.mark.parametrize(
+    ("command", "own", "spin"),
+    [("train", {}, "1000"), ("train", {"GOMP_SPINCOUNT": "7"}, "7"), ("evaluate", {}, "300000")],
+)
+def test_a_training_leaves_the_processor_to_others_while_it_waits(program, command, own, spin):
+    environment = {key: os.environ[key] for key in os.environ if not key.startswith("GOMP")}
+    environment |= {"OMP_DISPLAY_ENV": "VERBOSE", "OMP_NUM_THREADS": "1", **own}
+    arguments = [sys.executable, HW4P1 / f"{program}.py", command, "-h"]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True)
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip("PyTorch's threads are not those of libgomp here")
+    assert f"GOMP_SPINCOUNT = '{spin}'" in done.stderr
+
+
 # ---- The command line
 
 USES = [

@@ -4,7 +4,7 @@
     python run_notebook.py                                  # hw04/lstlm.ipynb: some minutes
     python run_notebook.py hw4p1/HW4P2_nb.ipynb
 
-Progress bars are left out, and so is when each cell ran.
+Progress bars are left out, and so are when each cell ran and where this repository is.
 """
 
 import sys
@@ -13,7 +13,8 @@ from pathlib import Path
 import nbformat
 from nbconvert.preprocessors import ExecutePreprocessor
 
-NOTEBOOK = Path(__file__).resolve().parents[2] / "lstlm.ipynb"
+ROOT = Path(__file__).resolve().parents[3]
+NOTEBOOK = ROOT / "hw04" / "lstlm.ipynb"
 
 
 def cleaned(outputs: list) -> list:
@@ -22,6 +23,8 @@ def cleaned(outputs: list) -> list:
     for output in outputs:
         if output.get("name") == "stderr":
             continue
+        if output.output_type == "stream":
+            output.text = output.text.replace(f"{ROOT}/", "")
         if kept and output.output_type == kept[-1].output_type == "stream":
             kept[-1].text += output.text
         else:

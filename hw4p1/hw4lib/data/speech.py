@@ -4,13 +4,16 @@ espeak-ng reads them, if it is installed: a small synthesiser with many voices. 
 a tone or a noise of its own, which is no speech, but a task of the same kind.
 """
 
+import contextlib
 import functools
+import os
 import random
 import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -144,12 +147,32 @@ def make_speech(
 
 
 def write_utterances(folder: Path, utterances: list[Utterance]) -> None:
-    """Write features and transcripts of a partition."""
+    """Write features and transcripts of a partition, as many at once as there are processors."""
     for part in ("fbank", "text"):
         (folder / part).mkdir(parents=True)
-    for name, utterance in named(tqdm(utterances, desc=folder.name, disable=None)):
+
+    def write(item: tuple[str, Utterance]) -> None:
+        name, utterance = item
         np.save(folder / "fbank" / name, log_mel(read_aloud(utterance)).numpy())
         np.save(folder / "text" / name, np.array(list(utterance.text)))
+
+    with side_by_side() as pool:
+        done = pool.map(write, named(utterances))
+        for _ in tqdm(done, desc=folder.name, total=len(utterances), disable=None):
+            pass
+
+
+@contextlib.contextmanager
+def side_by_side() -> Iterator[ThreadPoolExecutor]:
+    """Threads in each of which PyTorch has one thread; an error ends those that wait."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
 
 
 def write_recordings(folder: Path, utterances: list[Utterance]) -> None:

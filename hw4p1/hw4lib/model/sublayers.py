@@ -22,11 +22,7 @@ class SelfAttentionLayer(nn.Module):
 
     def __init__(self, d_model: int, num_heads: int, dropout: float = 0.0):
         super().__init__()
-        if num_heads < 1 or d_model % num_heads:
-            raise UserError(
-                f"d_model {d_model} does not divide into num_heads {num_heads} equal parts; change "
-                "one"
-            )
+        check_heads(d_model, num_heads)
         self.mha = nn.MultiheadAttention(d_model, num_heads, dropout=dropout, batch_first=True)
         self.norm = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
@@ -89,11 +85,7 @@ class CrossAttentionLayer(nn.Module):
 
     def __init__(self, d_model: int, num_heads: int, dropout: float = 0.0):
         super().__init__()
-        if num_heads < 1 or d_model % num_heads:
-            raise UserError(
-                f"d_model {d_model} does not divide into num_heads {num_heads} equal parts; change "
-                "one"
-            )
+        check_heads(d_model, num_heads)
         self.mha = nn.MultiheadAttention(d_model, num_heads, dropout=dropout, batch_first=True)
         self.norm = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
@@ -137,6 +129,13 @@ class CrossAttentionLayer(nn.Module):
         )
         joined = heads.transpose(1, 2).reshape(x.shape)
         return x + self.dropout(self.mha.out_proj(joined))
+
+
+def check_heads(d_model: int, num_heads: int) -> None:
+    """UserError if a vector cannot be divided among the heads."""
+    if num_heads < 1 or d_model % num_heads:
+        what = f"d_model {d_model} does not divide into num_heads {num_heads} equal parts"
+        raise UserError(f"{what}; change one")
 
 
 def visible(key_padding_mask: Tensor | None) -> Tensor | None:

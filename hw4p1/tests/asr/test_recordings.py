@@ -10,7 +10,7 @@ from hw4lib import recognition
 from hw4lib.data import recordings
 from hw4lib.data.front_end import HOP, RATE, log_mel, mel_filters
 from hw4lib.data.recordings import read_recording, recordings_of
-from hw4lib.recognition import Recogniser, cut, joined
+from hw4lib.recognition import Recogniser, cut, joined, trimmed, with_sound
 from torch.testing import assert_close
 
 soundfile = pytest.importorskip("soundfile")
@@ -177,7 +177,7 @@ def test_the_recordings_of_a_folder(tmp_path, save):
 @pytest.mark.parametrize(("seconds", "longest"), [(5, 10), (10, 10), (10.1, 10), (600, 24), (9, 3)])
 def test_parts_cover_a_recording_and_overlap_where_there_is_no_pause(seconds, longest):
     size, most = int(seconds * RATE), int(longest * RATE)
-    spans = cut(torch.ones(size), most)
+    spans = cut(torch.ones(size), most, most)
     assert spans[0][0] == 0 and spans[-1][1] == size
     assert all(end - begin == most for begin, end in spans[:-1]) and len(spans) > (size > most)
     shared = [end - begin for (_, end), (begin, _) in pairwise(spans)]
@@ -185,17 +185,49 @@ def test_parts_cover_a_recording_and_overlap_where_there_is_no_pause(seconds, lo
     assert spans[-1][1] - spans[-1][0] <= most
 
 
-def test_parts_end_in_pauses():
-    samples = torch.ones(10 * RATE)
-    pauses = [(1.0, 1.5), (2.4, 2.8), (2.85, 2.9), (6.0, 6.4)]  # seconds; the third is too short
+def with_pauses(seconds: float, pauses: list[tuple[float, float]]) -> torch.Tensor:
+    """Samples that are quiet from one second to another."""
+    samples = torch.ones(int(seconds * RATE))
     for begin, end in pauses:
         samples[int(begin * RATE) : int(end * RATE)] = 1e-3
-    spans = cut(samples, 3 * RATE)
-    assert spans[0][0] == 0 and 2.6 * RATE < spans[0][1] <= 2.8 * RATE  # the last in its half
-    assert spans[1][0] == spans[0][1]
-    assert spans[1][1] - spans[1][0] == 3 * RATE  # none in this one's
+    return samples
+
+
+def test_parts_end_in_pauses():
+    samples = with_pauses(10, [(1.0, 1.5), (2.4, 2.8), (2.85, 2.9), (6.0, 6.4)])
+    spans = cut(samples, 3 * RATE, 3 * RATE)
+    assert spans[0] == (0, pytest.approx(2.7 * RATE, abs=400))  # after half of a part
+    assert spans[1] == (spans[0][1], spans[0][1] + 3 * RATE)  # the next pause is too short
     assert spans[2][0] == spans[1][1] - 3 * RATE // 2
-    assert 6.0 * RATE < spans[2][1] < 6.4 * RATE and spans[3][0] == spans[2][1]
+    assert spans[2][1] == pytest.approx(6.3 * RATE, abs=400)
+    assert spans[3][0] == spans[2][1]
+
+
+def test_parts_are_as_long_as_what_was_learned_where_pauses_permit_it():
+    """Sentences of a second and two, 0.3 s apart, not two in one."""
+    pauses = [(1.0, 1.3), (3.3, 3.6), (4.6, 4.9), (6.9, 7.2)]
+    spans = cut(with_pauses(8.2, pauses), 4 * RATE, int(1.6 * RATE))
+    ends = [(end - 0.1) * RATE for _, end in pauses]
+    assert [end for _, end in spans] == [
+        *(pytest.approx(end, abs=400) for end in ends[:3]), int(8.2 * RATE),
+    ]  # fmt: skip
+
+
+def test_a_long_pause_is_no_part():
+    samples = with_pauses(20, [(3, 12)])
+    spans = with_sound(samples, cut(samples, 4 * RATE, 2 * RATE))
+    assert spans[0][0] == 0 and spans[-1][1] == 20 * RATE
+    silent = [span for span in cut(samples, 4 * RATE, 2 * RATE) if span not in spans]
+    assert silent and all(3 * RATE <= begin < end <= 12 * RATE for begin, end in silent)
+    quiet, partly = (4 * RATE, 5 * RATE), (2 * RATE, 4 * RATE)
+    assert with_sound(samples, [quiet, partly]) == [partly]
+
+
+def test_little_silence_is_left_around_a_part():
+    samples = with_pauses(3, [(0, 1), (1.4, 1.6), (2, 3)])
+    assert_close(trimmed(samples), samples[int(0.95 * RATE) : int(2.35 * RATE)], atol=0, rtol=0)
+    samples = with_pauses(1, [(0, 0.03), (0.9, 1)])
+    assert_close(trimmed(samples), samples, atol=0, rtol=0)
 
 
 def test_what_parts_have_in_common_comes_once_where_they_overlap():
@@ -241,6 +273,14 @@ def test_a_long_recording_is_cut_and_said(recogniser, save, monkeypatch):
     assert [len(part) for part in given] == [RATE, RATE, RATE * 9 // 10]
     monkeypatch.undo()
     assert recogniser(save(sweep(10)))[1] == [f"cut into 19 parts {how}"]
+
+
+def test_the_usual_length_is_the_mean_of_the_training(recogniser):
+    assert recogniser.usual() == recogniser.longest() == RATE
+    recogniser.trainer.config["trained_on"] = {"frames": 500, "utterances": 8}
+    assert recogniser.usual() == 500 * 128 // 8
+    recogniser.trainer.config["trained_on"] = {"frames": 5000, "utterances": 8}
+    assert recogniser.usual() == recogniser.longest()
 
 
 def test_silence_has_no_text(recogniser, save):

@@ -1,6 +1,7 @@
 """Speech that is made: sentences, readers, files; and the tones where espeak-ng is not."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,22 @@ def test_nothing_is_left_of_speech_that_could_not_be_made(tmp_path, monkeypatch,
     with pytest.raises(OSError, match="no"):
         make_speech(tmp_path / "speech", SMALL)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_ends_the_utterances_that_wait(tmp_path, monkeypatch, no_espeak):
+    begun, threads = [], torch.get_num_threads()
+
+    def failing(utterance):
+        begun.append((utterance, torch.get_num_threads()))
+        time.sleep(0.01)
+        raise ValueError("no voice")
+
+    monkeypatch.setattr(speech, "read_aloud", failing)
+    with pytest.raises(ValueError, match="no voice"):
+        make_speech(tmp_path / "speech", {"train": 400})
+    assert 1 <= len(begun) < 200
+    assert {number for _, number in begun} == {1}
+    assert torch.get_num_threads() == threads
 
 
 def test_the_reader_is_told_what_to_read(monkeypatch, tmp_path):
