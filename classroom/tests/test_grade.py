@@ -337,7 +337,7 @@ def test_a_wrong_command_line_is_one_line(flags, said, capsys, tmp_path, monkeyp
     ("stable: 1,", "steady: 1,", "item softmax has no part steady; there are any dimension,"),
     ("stable: 1,", "stable: -1,", "hw4p1.softmax.stable is -1; give points"),
     ("stable: 1,", "stable: [,", "not YAML"), ("softmax: {f", "soft: {f", "no item soft is graded"),
-    ("item_seconds: 12 ", "second: 12 ", "there is no limit second"),
+    ("item_seconds: 10 ", "second: 10 ", "there is no limit second"),
 ])
 def test_a_wrong_rubric_is_one_line(old, new, said, tmp_path, capsys):
     text = SHIPPED.read_text()
