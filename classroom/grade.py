@@ -20,13 +20,15 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "hw04" / "code")]
 from backstage.errors import UserError  # noqa: E402 - found by the line above
 from backstage.parser import Parser  # noqa: E402
-from backstage.shell import guarded  # noqa: E402
-from grader import result  # noqa: E402
-from grader.grading import Grader  # noqa: E402
-from grader.one_hw4p1 import digest_of  # noqa: E402
-from grader.rubric import SHIPPED, Rubric  # noqa: E402
-from grader.sandbox import Sandbox  # noqa: E402
-from grader.submission import find_submissions, read_submission  # noqa: E402
+from backstage.shell import guarded, importing  # noqa: E402
+
+with importing("grade.py", "-r requirements-dev.txt"):
+    from grader import result
+    from grader.grading import Grader
+    from grader.one_hw4p1 import digest_of
+    from grader.rubric import SHIPPED, Rubric
+    from grader.sandbox import Sandbox
+    from grader.submission import find_submissions, read_submission
 
 
 def make_parser() -> Parser:

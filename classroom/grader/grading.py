@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 from backstage.errors import UserError
 from checks.case import Case, Outcome, Verdict
 from checks.items import ASSIGNMENTS, causes
 from checks.judges import judge
 
-from grader import draw_exercises, draw_hw04, draw_layers, draw_lm, one_hw04, one_hw4p1
-from grader.prepared import prepared
+from grader import one_hw04, one_hw4p1
+from grader.drawing import all_cases
 from grader.result import Result, Test
 from grader.rubric import Rubric
 from grader.sandbox import PROCESSES, Ran, Sandbox
@@ -28,12 +27,7 @@ class Grader:
     def cases(self, assignment: str) -> list[Case]:
         """All cases of an assignment, drawn once."""
         if assignment not in self.drawn:
-            rng = np.random.default_rng(self.seed)
-            if assignment == "hw04":
-                small = prepared(self.seed)
-                cases = [*draw_hw04.draw(rng, small), *draw_exercises.draw(rng)]
-            else:
-                cases = [*draw_layers.draw(rng), *draw_lm.draw(rng)]
+            cases = all_cases(assignment, self.seed)
             self.rubric.check(assignment, cases)
             self.drawn[assignment] = cases
         return self.drawn[assignment]
