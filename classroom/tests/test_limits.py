@@ -30,10 +30,11 @@ SLOW = textbook.BLOCKS | {
                     score = 0.0
                     for d in range(size):
                         score += float(hidden[b, t, d]) * float(hidden[b, j, d])
-                    scores.append(math.exp(score / math.sqrt(size)))
+                    scores.append(score / math.sqrt(size))
+                weights = [math.exp(score - max(scores)) for score in scores]
                 for j in range(t):
                     for d in range(size):
-                        context[b, t, d] += scores[j] / sum(scores) * hidden[b, j, d]
+                        context[b, t, d] += weights[j] / sum(weights) * hidden[b, j, d]
     """,
     "3": """
         total, count = 0.0, 0
