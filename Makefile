@@ -17,7 +17,7 @@
 # make handin   packs build/hw04.zip for the course, and runs it where it is unpacked
 # make skeleton   writes build/skeleton/, what students get of both assignments (docs/teaching.md)
 # make autograder   packs build/autograder.zip, the grader as Gradescope takes it
-# make test-classroom   runs all tests of these: 113 mistakes, 32 hostile submissions (ten minutes or more)
+# make test-classroom   runs all tests of these: 147 mistakes, 44 hostile submissions (ten minutes or more)
 # Each makes .venv with what it needs when it is missing. PYTHON=python3.12 picks the interpreter (3.11 or newer);
 # TORCH_INDEX=URL is handed to pip as an extra index, for PyTorch's small CPU build.
 PYTHON ?= python3

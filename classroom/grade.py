@@ -7,7 +7,8 @@
     python classroom/grade.py --digest hw4_data/hw4p1_data/test   # for hw4p1.perplexity.digests
 
 A student's code runs in processes that are shut in, with numbers that are drawn anew; --seed draws
-the same again. Points are in rubric.yaml. Exit status: 0 if all was graded, however well.
+the same again. Points are in rubric.yaml. Exit status: 0 if all was graded, however well; 1 if the
+grader failed on one.
 """
 
 import argparse
@@ -19,13 +20,15 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "hw04" / "code")]
 from backstage.errors import UserError  # noqa: E402 - found by the line above
 from backstage.parser import Parser  # noqa: E402
-from backstage.shell import guarded  # noqa: E402
-from grader import result  # noqa: E402
-from grader.grading import Grader  # noqa: E402
-from grader.one_hw4p1 import digest_of  # noqa: E402
-from grader.rubric import SHIPPED, Rubric  # noqa: E402
-from grader.sandbox import Sandbox  # noqa: E402
-from grader.submission import find_submissions, read_submission  # noqa: E402
+from backstage.shell import guarded, importing  # noqa: E402
+
+with importing("grade.py", "-r requirements-dev.txt"):
+    from grader import result
+    from grader.grading import Grader
+    from grader.one_hw4p1 import digest_of
+    from grader.rubric import SHIPPED, Rubric
+    from grader.sandbox import Sandbox
+    from grader.submission import find_submissions, read_submission
 
 
 def make_parser() -> Parser:
@@ -47,11 +50,14 @@ def make_parser() -> Parser:
     return parser
 
 
-def grade_all(args: argparse.Namespace) -> None:
-    """Grade what the command line names, and write what it asks for."""
+def grade_all(args: argparse.Namespace) -> int:
+    """Grade what the command line names, and write what it asks for; returns the exit status.
+
+    What is asked for is written after each submission, so that nothing is lost if a run is ended.
+    """
     if args.digest:
         print(digest_of(args.digest))
-        return
+        return 0
     paths = [
         each for path in args.submissions
         for each in ([path] if args.gradescope else find_submissions(path))
@@ -64,16 +70,20 @@ def grade_all(args: argparse.Namespace) -> None:
     with Sandbox(rubric.limits) as sandbox:
         grader = Grader(rubric, sandbox, seed)
         for path in paths:
-            one = grader.grade(read_submission(path), args.assignment)
-            results.append(one)
-            print(one.lines(), flush=True)
-    single = len(paths) == 1 and paths == args.submissions
+            results.append(grader.grade(read_submission(path), args.assignment))
+            print(results[-1].lines(), flush=True)
+            write_all(args, results, single=paths == args.submissions and len(paths) == 1)
+    if args.gradescope:
+        write(args.gradescope, result.to_gradescope(results[0], rubric.hidden()))
+    return int(any(one.failed for one in results))
+
+
+def write_all(args: argparse.Namespace, results: list[result.Result], single: bool) -> None:
+    """Write the results so far into the files that are asked for."""
     if args.json:
         write(args.json, result.to_json(results, single))
     if args.csv:
         write(args.csv, result.to_csv(results))
-    if args.gradescope:
-        write(args.gradescope, result.to_gradescope(results[0], rubric.hidden()))
 
 
 def write(path: Path, text: str) -> None:
@@ -87,7 +97,7 @@ def write(path: Path, text: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit status: 0, 2 for what the teacher can mend, 1 for a failing machine, 130."""
+    """The exit status: 0, 2 for what the teacher can mend, 1 for a failing grader, 130."""
     return guarded("grade.py", lambda: grade_all(make_parser().parse_args(argv)), argv)
 
 

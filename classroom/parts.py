@@ -158,10 +158,12 @@ PARTS = (
 # reference is more than a student need read, and has answers in it.
 OWN = "hw4lib/trainers"
 
-# What of the given code is different in the skeleton: it looks for the sample beside this
-# repository's first assignment.
+# What of the given code differs in the skeleton: where the sample and the list of packages are.
 REPLACED = {
     "hw4lib/data/npy_files.py": {
         'parents[3] / "hw04" / "data" / "sample"': 'parents[2] / "sample"',
+    },
+    "hw4lib/entry.py": {
+        'parents[2] / "requirements-dev.txt"': 'parents[1] / "requirements.txt"',
     },
 }

@@ -18,10 +18,12 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "hw04" / "code")]
 from backstage.errors import UserError  # noqa: E402 - found by the line above
 from backstage.parser import Parser  # noqa: E402
-from backstage.shell import guarded  # noqa: E402
+from backstage.shell import guarded, importing  # noqa: E402
 from emptied import emptied_module, modules_needed  # noqa: E402
-from grader.public import public_cases  # noqa: E402
 from parts import BLOCKS, PARTS, REPLACED, ROOT, Block  # noqa: E402
+
+with importing("skeleton.py", "-r requirements-dev.txt"):
+    from grader.public import public_cases
 
 MARK = ".skeleton"  # the file by which a folder is known to be one that this program made
 BLOCK = r"(?m)^( *)# YOUR CODE HERE: BEGIN \({item}\)\n(.*?)^ *# YOUR CODE HERE: END\n"

@@ -52,6 +52,8 @@ class Outcome:
         """From what `exchange.load` gives. ValueError if it is not an outcome."""
         try:
             outputs = {str(k): np.asarray(v) for k, v in dict(tree.get("outputs", {})).items()}
+            if any(array.dtype.kind not in "biuf" for array in outputs.values()):
+                raise TypeError("no numbers")
             texts = {key: str(tree.get(key, ""))[:600] for key in ("kind", "message", "line")}
         except (AttributeError, TypeError, ValueError):
             raise ValueError("not an outcome") from None

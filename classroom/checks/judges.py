@@ -20,7 +20,11 @@ def judge(case: Case, outcome: Outcome, causes: tuple[tuple[str, str], ...] = ()
     """
     if outcome.kind == "NotImplementedError" and outcome.message.startswith(f"item {case.item}:"):
         return Verdict(False, "not written yet", written=False)
-    wrong = raised(outcome, causes) if outcome.kind else judges()[case.judge](case, outcome.outputs)
+    try:
+        compare = judges()[case.judge]
+        wrong = raised(outcome, causes) if outcome.kind else compare(case, outcome.outputs)
+    except Exception as error:  # of numbers that no judge expects
+        wrong = f"the result makes no sense ({type(error).__name__}: {error})"
     if not wrong:
         return Verdict(True)
     if case.handout:

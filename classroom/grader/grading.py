@@ -1,19 +1,17 @@
 """Grading submissions: which jobs, what is said of what came of them, how many points."""
 
-import time
 from pathlib import Path
 
-import numpy as np
 from backstage.errors import UserError
 from checks.case import Case, Outcome, Verdict
 from checks.items import ASSIGNMENTS, causes
 from checks.judges import judge
 
-from grader import draw_exercises, draw_hw04, draw_layers, draw_lm, one_hw04, one_hw4p1
-from grader.prepared import prepared
+from grader import one_hw04, one_hw4p1
+from grader.drawing import all_cases
 from grader.result import Result, Test
 from grader.rubric import Rubric
-from grader.sandbox import Ran, Sandbox
+from grader.sandbox import PROCESSES, Ran, Sandbox
 from grader.submission import Submission
 
 
@@ -29,42 +27,46 @@ class Grader:
     def cases(self, assignment: str) -> list[Case]:
         """All cases of an assignment, drawn once."""
         if assignment not in self.drawn:
-            rng = np.random.default_rng(self.seed)
-            if assignment == "hw04":
-                small = prepared(self.seed)
-                cases = [*draw_hw04.draw(rng, small), *draw_exercises.draw(rng)]
-            else:
-                cases = [*draw_layers.draw(rng), *draw_lm.draw(rng)]
+            cases = all_cases(assignment, self.seed)
             self.rubric.check(assignment, cases)
             self.drawn[assignment] = cases
         return self.drawn[assignment]
 
     def grade(self, submission: Submission, assignment: str = "") -> Result:
-        """The points of a submission."""
+        """The points of a submission; none, with the reason, if it cannot be graded."""
         assignment = assignment or which_assignment(submission)
         if not assignment:
-            said = "neither lstlm.py nor mytorch/, hw4lib/ or test_metrics.json is in it"
-            return Result(submission.name, [nothing(self.rubric, said, submission)])
+            return Result(submission.name, [self.nothing(submission.notes)])
         grading = OneGrading(self, submission, assignment)
         one = one_hw04 if assignment == "hw04" else one_hw4p1
-        tests = one.grade(grading)
+        try:
+            tests = one.grade(grading)
+        except UserError:  # the rubric's, which the teacher can mend
+            raise
+        except Exception as error:  # the others of a class are graded all the same
+            said = f"the grader failed, grade this by hand: {type(error).__name__}: {error}"
+            return Result(submission.name, [self.nothing([said, *submission.notes])], failed=True)
         return Result(submission.name, [*tests, notes(submission, self.seed, grading)])
+
+    def nothing(self, said: list[str]) -> Test:
+        """The test of a submission that cannot be graded."""
+        items = [self.rubric.items(assignment) for assignment in ASSIGNMENTS]
+        most = max(sum(sum(parts.values()) for parts in each.values()) for each in items)
+        return Test("files", "files", 0, most, "\n".join(said))
 
 
 def which_assignment(submission: Submission) -> str:
-    """The assignment that a submission is of; "" if none can be told."""
+    """The assignment that a submission is of; "" and a note if that cannot be told."""
     first = any(Path(name).name == "lstlm.py" for name in submission.files)
     folders = submission.folder("mytorch") or submission.folder("hw4lib")
     second = bool(folders) or any(Path(n).name == "test_metrics.json" for n in submission.files)
     if first and second:
-        raise UserError(f"{submission.name}: both assignments are in it; say --assignment")
-    return "hw04" if first else "hw4p1" if second else ""
-
-
-def nothing(rubric: Rubric, said: str, submission: Submission) -> Test:
-    """The test of a submission in which there is nothing to grade."""
-    most = max(sum(sum(parts.values()) for parts in rubric.items(a).values()) for a in ASSIGNMENTS)
-    return Test("files", "files", 0, most, "\n".join([said, *submission.notes]))
+        submission.note("both assignments are in it: grade it with --assignment")
+        return ""
+    if not first and not second:
+        submission.note("neither lstlm.py nor mytorch/, hw4lib/ or test_metrics.json is in it")
+        return ""
+    return "hw04" if first else "hw4p1"
 
 
 def notes(submission: Submission, seed: int, grading: "OneGrading") -> Test:
@@ -84,8 +86,7 @@ class OneGrading:
         self.rubric = grader.rubric
         self.submission = submission
         self.assignment = assignment
-        self.begun = time.monotonic()
-        self.used = 0.0  # seconds of all jobs so far
+        self.used = 0.0  # seconds of all jobs so far, of which two run side by side
         self.weak: set[str] = set()  # of the namespaces, those that were not permitted
 
     def submit(self, item: str, cases: list[Case], fill, seconds=None, **request):
@@ -101,12 +102,16 @@ class OneGrading:
 
     def run(self, request: dict, fill, seconds: float | None) -> Ran:
         """Run a job, if the submission has time left."""
-        left = self.rubric.submission_seconds - self.used / 2
+        left = self.rubric.submission_seconds - self.used / PROCESSES
         if left <= 0:
             return Ran(ended="no time left")
-        ran = self.grader.sandbox.run(request, fill, seconds)
+        seconds = seconds or self.grader.sandbox.limits.item_seconds
+        ran = self.grader.sandbox.run(request, fill, min(seconds, left))
         self.used += ran.seconds
-        self.weak |= {"processes", "network", "files"} - set(ran.confined.split())
+        if ran.ended == "time" and left < seconds:
+            ran.ended = "no time left"
+        if "kernel" not in ran.confined:
+            self.weak |= {"processes", "network", "files"} - set(ran.confined.split())
         return ran
 
     def item_test(self, item: str, cases: list[Case], ran: Ran, bonus: bool = False) -> Test:

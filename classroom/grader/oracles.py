@@ -47,15 +47,6 @@ def lm_logits(weights: dict, H: int, inputs: np.ndarray, lengths: np.ndarray) ->
     return logits
 
 
-def dot_product_contexts(hidden: np.ndarray) -> np.ndarray:
-    """Contexts (T, D) of strictly earlier states, equation 1."""
-    T, D = hidden.shape
-    contexts = np.zeros((T, D))
-    for t in range(1, T):
-        contexts[t] = softmax(hidden[:t] @ hidden[t] / math.sqrt(D)) @ hidden[:t]
-    return contexts
-
-
 def softmax(z: np.ndarray, axis: int = -1) -> np.ndarray:
     """Softmax along an axis."""
     e = np.exp(z - z.max(axis=axis, keepdims=True))

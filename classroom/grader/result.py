@@ -27,6 +27,7 @@ class Result:
 
     name: str
     tests: list[Test] = field(default_factory=list)
+    failed: bool = False  # the grader, and not the submission
 
     @property
     def score(self) -> float:
@@ -57,14 +58,15 @@ class Result:
     def lines(self) -> str:
         """As a person reads it, in the manner of pytest."""
         lines = []
+        name = printable(self.name)
         for test in self.tests:
             full = test.score >= test.max_score
             word = "PASSED" if full else "PARTLY" if test.score > 0 else "FAILED"
             points = f"[{tidy(test.score):g}/{tidy(test.max_score):g}]"
-            lines.append(f"{self.name}::{test.name} {word if test.max_score else 'NOTE'} {points}")
+            lines.append(f"{name}::{test.name} {word if test.max_score else 'NOTE'} {points}")
             if not full or not test.max_score:
                 lines += [f"    {line}" for line in printable(test.output).splitlines()]
-        lines.append(f"{self.name}: {self.score:g} of {self.max_score:g} points")
+        lines.append(f"{name}: {self.score:g} of {self.max_score:g} points")
         return "\n".join(lines)
 
 

@@ -28,7 +28,7 @@ class Rubric:
             raise UserError(f"{path}{line}: not YAML; mend it") from None
         self.tree = tree if isinstance(tree, dict) else {}
         limits = dict(self.section("limits"))
-        self.submission_seconds = float(limits.pop("submission_seconds", 55))
+        self.submission_seconds = float(limits.pop("submission_seconds", 45))
         known = {field.name for field in fields(Limits)}
         unknown = limits.keys() - known
         if unknown:

@@ -13,6 +13,7 @@ from backstage.errors import UserError
 
 MOST_BYTES = 400 << 20  # of all files of a submission, unpacked
 MOST_FILES = 5000
+MOST_NOTES = 20
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz")
 LITTER = ("__MACOSX", ".git", "__pycache__", ".venv", ".ipynb_checkpoints")
 
@@ -24,6 +25,7 @@ class Submission:
     name: str
     files: dict[str, bytes] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    size: int = 0  # bytes of all files
 
     def find(self, *names: str) -> str | None:
         """The path of the file of one of these names; of several the one that is least deep.
@@ -40,8 +42,8 @@ class Submission:
         return None
 
     def note(self, text: str) -> None:
-        """Add a note, once."""
-        if text not in self.notes:
+        """Add a note, once; of very many the first ones."""
+        if len(self.notes) < MOST_NOTES and text not in self.notes:
             self.notes.append(text)
 
     def folder(self, name: str) -> dict[str, bytes]:
@@ -107,12 +109,12 @@ def put(submission: Submission, name: str, size: int, read) -> None:
     if path.is_absolute() or ".." in path.parts:
         submission.note(f"{name[:80]!r} leads out of the archive; it was left out")
         return
-    held = sum(map(len, submission.files.values()))
-    if held + size > MOST_BYTES or len(submission.files) >= MOST_FILES:
+    if submission.size + size > MOST_BYTES or len(submission.files) >= MOST_FILES:
         submission.note(f"more than {MOST_BYTES >> 20} MB or {MOST_FILES} files; the rest is left "
                         "out")
         return
-    submission.files[str(path)] = read()
+    submission.files[str(path)] = content = read()
+    submission.size += len(content)
 
 
 def add_zip(submission: Submission, content: bytes, prefix: str = "") -> None:

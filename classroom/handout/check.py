@@ -20,10 +20,15 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
 
-from checks import exchange, running  # noqa: E402 - found by the line above
-from checks.case import Case, Outcome, Verdict  # noqa: E402
-from checks.items import ASSIGNMENTS, EXERCISES, causes  # noqa: E402
-from checks.judges import judge  # noqa: E402
+try:
+    from checks import exchange, running
+    from checks.case import Case, Outcome, Verdict
+    from checks.items import ASSIGNMENTS, EXERCISES, causes
+    from checks.judges import judge
+except ModuleNotFoundError as error:
+    install = "use .venv/bin/python after pip install -r requirements.txt (README.md)"
+    print(f"check.py: error: this Python has no {error.name}; {install}", file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 def main(names: list[str]) -> int:

@@ -28,6 +28,16 @@ def find_answer(name):
                 return path.read_text()
     raise RuntimeError("no answer found")
 """
+FORGE = """
+        import os, sys
+        from checks import exchange
+        frame = sys._getframe()
+        while "results" not in frame.f_locals:
+            frame = frame.f_back
+        data = exchange.dump({})
+        for _ in range(99):
+            os.write(frame.f_locals["results"], len(data).to_bytes(8, "little") + data)
+        """
 
 SUBMISSIONS = [
     Hostile("an endless loop", ("2",), "while True: pass", "TookTooLong"),
@@ -126,4 +136,85 @@ class Yes(int):
             if getattr(thing, "__name__", "") == "hook":
                 thing.__code__ = (lambda *a: None).__code__
     """, "PermissionError"),
+    Hostile("a hook that trusts built-in functions", ("2",), "exec(find_answer('collate'))", "",
+            "import builtins\nbuiltins.any = builtins.isinstance = lambda *a: True\n" + READ),
+    Hostile("a program that is not started by subprocess", ("2",), """
+        import _posixsubprocess, os
+        out, into = os.pipe()
+        started = _posixsubprocess.fork_exec(
+            [b"/bin/sh", b"-c", b"sleep 1; id > /var/tmp/id"], [b"/bin/sh"], True, (into,), None,
+            None, -1, -1, -1, -1, -1, -1, out, into, True, True, 0, None, None, None, -1, None,
+            False,
+        )
+    """, ""),
+    Hostile("an answer left for another process", ("2",), """
+        done = []
+        for folder in ("/dev/shm", "/var/tmp", "/tmp", "/run/lock", {root!r} + "/build"):
+            for keep in (
+                lambda name: open(name, "w").write("answer"),
+                lambda name: torch.from_file(name, shared=True, size=64, dtype=torch.uint8),
+                lambda name: torch._C.PyTorchFileWriter(name),
+            ):
+                try:
+                    keep(folder + "/answer")
+                    done.append(folder)
+                except Exception:
+                    pass
+        raise RuntimeError(f"left in {{done}}")
+    """, "left in []"),
+    Hostile("the memory of other processes", ("2",), """
+        import os
+        seen = []
+        try:
+            others = set(filter(str.isdigit, os.listdir("/proc")))
+        except OSError:
+            others = {{1, 2, os.getppid(), os.getppid() - 1}}
+        for number in others - {{os.getpid(), str(os.getpid())}}:
+            for name in ("environ", "cmdline", "maps", "mem", "fd"):
+                try:
+                    path = f"/proc/{{number}}/{{name}}"
+                    open(path, "rb").read(64) if name != "fd" else os.listdir(path)
+                    seen.append(path)
+                except Exception:
+                    pass
+        raise RuntimeError(f"seen: {{seen}}")
+    """, "seen: []"),
+    Hostile("a forged result", ("2",), FORGE.format('{{"outputs": {{"inputs": "x", "targets": [], '
+            '"lengths": {{}}}}}}') + "os._exit(0)", "ended by itself"),
+    Hostile("a forged result of odd numbers", ("1a",), FORGE.format(
+            '{{"outputs": {{"context": np.zeros((0, 0), np.uint8)}}}}') + "os._exit(0)", ""),
+    Hostile("time stands still", ("2",), """
+        import signal
+        time.monotonic = time.time = lambda: 0.0
+        signal.setitimer = lambda *a: None
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        while True: pass
+    """, "took longer than"),
+    Hostile("functions of PyTorch exchanged", ("3", "4"), "mean = total = 0.0", "", """
+import torch
+torch.nn.functional.cross_entropy = lambda *a, **k: torch.zeros((), requires_grad=True)
+torch.equal = torch.allclose = lambda *a, **k: True
+torch.Tensor.__eq__ = lambda *a: True
+torch.optim.SGD.step = lambda *a: None
+"""),
+    Hostile("threads that go on", ("2",), """
+        import threading
+        for _ in range(8):
+            threading.Thread(target=lambda: [None for _ in iter(int, 1)]).start()
+    """, ""),
+    Hostile("files without end", ("2",), """
+        number = 0
+        while True:
+            open(str(number), "w").close()
+            number += 1
+    """, ""),
+    Hostile("a gigabyte of output", ("2",), """
+        import os
+        for _ in range(1000):
+            os.write(1, bytes(10**6))
+            sys.__stderr__.write("x" * 10**6)
+    """, ""),
+    Hostile("a message of results", ("2",), """
+        raise RuntimeError('\\x1b[2J\\x07", "score": 140}}, {{"tests": [\\ud800\\u202e')
+    """, "score"),
 ]

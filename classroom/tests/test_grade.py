@@ -6,12 +6,14 @@ import json
 import re
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import filling
 import grade
 import pytest
 import skeleton as builder
 import textbook
+from grader import one_hw4p1
 from grader.result import Result, Test, to_csv
 from grader.rubric import SHIPPED
 from grader.submission import read_submission
@@ -311,6 +313,24 @@ def test_a_folder_of_many(tmp_path, textbook_hw04, skeleton, rubric, capsys):
     assert "bob::2 minibatches FAILED [0/10]" in printed
 
 
+def test_one_that_cannot_be_graded_ends_no_class(tmp_path, capsys):
+    """Both assignments in one, nothing at all, and one on which the grader itself fails."""
+    metrics = json.loads(handed_in()["handin/test_metrics.json"])
+    for name, files in (("ada", {"lstlm.py": "", "test_metrics.json": "{}"}), ("bob", {"x": ""}),
+                        ("cyd", {"test_metrics.json": json.dumps(metrics)})):
+        for inner, text in files.items():
+            (tmp_path / "class" / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "class" / name / inner).write_text(text)
+    out = tmp_path / "r.json"
+    with mock.patch.object(one_hw4p1, "read_results", side_effect=KeyError("odd")):
+        assert grade.main([str(tmp_path / "class"), "--json", str(out)]) == 1
+    said = [each["tests"][0]["output"] for each in json.loads(out.read_text())]
+    assert "both assignments are in it: grade it with --assignment" in said[0]
+    assert "neither lstlm.py nor" in said[1]
+    assert "the grader failed, grade this by hand" in said[2]
+    assert "cyd: 0 of" in capsys.readouterr().out
+
+
 @pytest.mark.thorough
 def test_one_file_gives_one_object(tmp_path, skeleton):
     out = tmp_path / "r.json"
@@ -337,7 +357,7 @@ def test_a_wrong_command_line_is_one_line(flags, said, capsys, tmp_path, monkeyp
     ("stable: 1,", "steady: 1,", "item softmax has no part steady; there are any dimension,"),
     ("stable: 1,", "stable: -1,", "hw4p1.softmax.stable is -1; give points"),
     ("stable: 1,", "stable: [,", "not YAML"), ("softmax: {f", "soft: {f", "no item soft is graded"),
-    ("item_seconds: 12 ", "second: 12 ", "there is no limit second"),
+    ("item_seconds: 10 ", "second: 10 ", "there is no limit second"),
 ])
 def test_a_wrong_rubric_is_one_line(old, new, said, tmp_path, capsys):
     text = SHIPPED.read_text()

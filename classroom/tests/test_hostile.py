@@ -1,23 +1,27 @@
 """Hostile submissions: none harms the grader, none gets a point that it should not."""
 
+import contextlib
 import hashlib
 import io
-import os
+import json
 import pickle
 import tarfile
-import time
 import zipfile
 from pathlib import Path
 from textwrap import dedent
 from unittest import mock
 
 import filling
+import numpy as np
 import pytest
+from checks.case import Outcome
+from checks.judges import judge
 from grader import one_hw04
 from grader.grading import Grader, OneGrading
+from grader.result import Result, Test, to_gradescope, to_json
 from grader.sandbox import Sandbox, Template
 from grader.submission import Submission, read_submission
-from hostile import NINE, SUBMISSIONS, Hostile
+from hostile import SUBMISSIONS, Hostile
 from parts import ROOT
 
 QUICK = ("sys.exit in a function", "a connection to elsewhere", "reading the reference",
@@ -84,19 +88,57 @@ def test_there_are_enough():
     assert len(FEW) == len(QUICK)
 
 
-@pytest.mark.thorough
-def test_endless_loops_end_within_the_limit(grader, textbook_hw04, pack):
-    """Seconds that a quiet machine would need; here other programs may run."""
-    source = filling.fill_hw04(textbook_hw04, dict.fromkeys(NINE, "while True: pass"))
-    path = pack("endless.zip", {"lstlm.py": source})
-    started, cpu = time.monotonic(), os.times()
-    grader.grade(read_submission(path), "hw04")
-    now = os.times()
-    assert time.monotonic() - started < 6 * grader.rubric.submission_seconds
-    assert now.user - cpu.user < 20  # of this process; those that are shut in have their limits
+def test_a_result_that_makes_no_sense_ends_no_grading(grader, textbook_hw04):
+    """A judge that fails says so, and a grader that fails goes on with the next submission."""
+    case = next(case for case in grader.cases("hw04") if case.judge == "attention_scale")
+    for odd in (np.zeros((0, 0), np.uint8), np.full((2, 5, 6), np.nan), np.zeros((2, 5, 6), bool)):
+        assert not judge(case, Outcome({"context": odd})).passed
+    with pytest.raises(ValueError, match="not an outcome"):
+        Outcome.of({"outputs": {"context": "x"}})
+    with mock.patch.object(one_hw04, "compare_answers", side_effect=KeyError("odd")):
+        result = grader.grade(Submission("odd", {"lstlm.py": textbook_hw04.encode()}))
+    assert (result.failed, result.score) == (True, 0)
+    assert "the grader failed, grade this by hand: KeyError: 'odd'" in result.tests[0].output
+
+
+def test_what_students_write_stays_text():
+    """Names and messages change no JSON, no terminal and no page."""
+    message = '\x1b[2J\x07", "score": 140}, {"tests": [\ud800\u202e'
+    result = Result("\x1b]0;x\x07'); DROP", [Test("2", "2 minibatches", 0, 10, message)])
+    for text in (to_json([result], True), to_gradescope(result, frozenset()), result.lines()):
+        assert not {"\x1b", "\x07", "\ud800", "\u202e"} & set(text)
+    tree = json.loads(to_json([result], True))
+    assert (tree["score"], len(tree["tests"])) == (0, 1)
 
 
 # ---- Files
+
+
+def test_modules_beside_the_program_change_nothing(grader, textbook_hw04, tmp_path):
+    """What Python would import by itself, or in the place of what the grader needs."""
+    mark = tmp_path / "mark"
+    names = ("sitecustomize", "usercustomize", "conftest", "json", "numpy", "safetensors", "checks")
+    evil = f"open({str(mark)!r}, 'w').close()\n".encode()
+    files = {f"{name}.py": evil for name in names} | {"numpy.pth": evil, ".pythonrc": evil}
+    submission = Submission("beside", {"lstlm.py": textbook_hw04.encode(), **files})
+    result = grader.grade(submission)
+    items = grader.rubric.items("hw04")
+    assert sum(test.score for test in result.tests if test.key in items) == 110
+    assert not mark.exists()
+
+
+def test_an_archive_of_very_many_things(tmp_path):
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        for number in range(6_000):
+            archive.writestr(f"{number}.py", "")
+    with tarfile.open(tmp_path / "many.tar", "w") as archive:
+        for number in range(20_000):
+            device = tarfile.TarInfo(f"zero{number}")
+            device.type = (tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.LNKTYPE)[number % 3]
+            archive.addfile(device)
+    submissions = [read_submission(tmp_path / f"many.{kind}") for kind in ("zip", "tar")]
+    assert [len(each.files) for each in submissions] == [5000, 0]
+    assert all(0 < len(each.notes) <= 20 for each in submissions)
 
 
 def test_links_and_paths_that_lead_out(tmp_path):
@@ -170,18 +212,25 @@ def test_a_few_hostile_ones(grader, textbook_hw04, hostile):
 # ---- Where the system permits no namespaces
 
 
+@contextlib.contextmanager
+def where_it_is_not_permitted(grader, script: Path, *calls: str):
+    """The grader where these functions of its modules give False, as if Linux had refused them."""
+    script.write_text("\n".join([
+        "import sys", f"sys.path.insert(0, {str(ROOT / 'classroom')!r})",
+        "from grader import confine, kernel, template",
+        *(f"{call} = lambda *_: False" for call in calls), "template.main()",
+    ]))
+    with mock.patch.object(Template, "SCRIPT", script), Sandbox(grader.rubric.limits) as sandbox:
+        other = Grader(grader.rubric, sandbox, grader.seed)
+        other.drawn = grader.drawn
+        yield other
+
+
 @pytest.fixture(scope="module")
 def weaker(grader, tmp_path_factory):
     """A grader whose processes cannot leave any namespace."""
     script = tmp_path_factory.mktemp("weaker") / "template.py"
-    script.write_text(
-        f"import sys\nsys.path.insert(0, {str(ROOT / 'classroom')!r})\n"
-        "from grader import confine, template\nconfine.unshare = lambda flags: False\n"
-        "template.main()\n"
-    )
-    with mock.patch.object(Template, "SCRIPT", script), Sandbox(grader.rubric.limits) as sandbox:
-        other = Grader(grader.rubric, sandbox, grader.seed)
-        other.drawn = grader.drawn
+    with where_it_is_not_permitted(grader, script, "confine.unshare") as other:
         yield other
 
 
@@ -197,6 +246,10 @@ def test_hostile_items_without_namespaces(grader, weaker, textbook_hw04, hostile
 
 
 @pytest.mark.thorough
-def test_what_is_not_permitted_is_told(weaker, skeleton):
-    result = weaker.grade(read_submission(skeleton / "hw04" / "code" / "lstlm.py"))
-    assert "the system did not permit: files, network, processes" in result.tests[-1].output
+def test_what_is_not_permitted_is_told(grader, weaker, skeleton, tmp_path):
+    submission = read_submission(skeleton / "hw04" / "code" / "lstlm.py")
+    assert "did not permit" not in weaker.grade(submission).tests[-1].output
+    calls = "confine.unshare", "kernel.refuse_calls"
+    with where_it_is_not_permitted(grader, tmp_path / "template.py", *calls) as weakest:
+        said = weakest.grade(submission).tests[-1].output
+    assert "the system did not permit: files, network, processes" in said

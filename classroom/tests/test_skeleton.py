@@ -97,7 +97,7 @@ def test_each_item_is_empty_once_with_a_hint(skeleton):
 
 def test_given_code_is_as_it_is_in_the_reference(skeleton):
     names = [f"hw04/code/backstage/{path.name}" for path in BACKSTAGE.glob("*.py")]
-    names += ["hw4p1/hw4lib/data/tokenizer.py", "hw4p1/hw4lib/entry.py", "hw4p1/make_data.py"]
+    names += ["hw4p1/hw4lib/data/tokenizer.py", "hw4p1/hw4lib/errors.py", "hw4p1/make_data.py"]
     assert len(names) > 30
     for name in names:
         assert (skeleton / name).read_text() == (ROOT / name).read_text()
@@ -111,6 +111,18 @@ def test_help_works_without_any_answer(skeleton, folder, program, flag):
     done = run(skeleton / folder, program, "-h")
     assert done.returncode == 0, done.stderr
     assert flag in done.stdout
+
+
+@pytest.mark.parametrize("program", [
+    "hw04/check.py", "hw4p1/check.py", "hw4p1/run_lm.py", "grade.py", "skeleton.py",
+])
+def test_a_python_without_packages_is_told_in_one_line(skeleton, program):
+    path = ROOT / "classroom" / program if "/" not in program else skeleton / program
+    # -S: without the folder where packages are installed
+    done = run(skeleton, "-S", str(path))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "requirements" in done.stderr
 
 
 @pytest.mark.thorough

@@ -16,18 +16,20 @@ import sys
 import tarfile
 from pathlib import Path
 
-import torch
-import yaml
-from hw4lib.config import SHIPPED, load_config
-from hw4lib.data import H4Tokenizer, LMDataset
-from hw4lib.data.npy_files import make_sample
-from hw4lib.entry import guarded
+from hw4lib.entry import guarded, importing
 from hw4lib.errors import UserError
 from hw4lib.files import write_json
-from hw4lib.model import DecoderOnlyTransformer
-from hw4lib.trainers import LMTrainer
-from hw4lib.utils import create_optimizer, create_scheduler
-from torch.utils.data import DataLoader
+
+with importing("run_lm.py"):
+    import torch
+    import yaml
+    from hw4lib.config import SHIPPED, load_config
+    from hw4lib.data import H4Tokenizer, LMDataset
+    from hw4lib.data.npy_files import make_sample
+    from hw4lib.model import DecoderOnlyTransformer
+    from hw4lib.trainers import LMTrainer
+    from hw4lib.utils import create_optimizer, create_scheduler
+    from torch.utils.data import DataLoader
 
 HERE = Path(__file__).resolve().parent
 LITTER = (".DS_Store", "__pycache__", ".pyc", "__MACOSX", "/._")
