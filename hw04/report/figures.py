@@ -174,14 +174,22 @@ def draw_exercises(runs: list[dict]) -> None:
     save(figure, "exercises")
 
 
+def at_rates(runs: list[dict]) -> dict[str, dict[float, list[dict]]]:
+    """The runs of each row at each of its learning rates, those of seed 0 first."""
+    rows = {}
+    for run in sorted(runs, key=lambda run: run["configuration"]["seed"]):
+        name, rate = run["name"].rsplit(", lr ", 1)
+        if not name.endswith("bidirectional"):
+            rows.setdefault(name, {}).setdefault(float(rate), []).append(run)
+    return rows
+
+
 def draw_rates(runs: list[dict]) -> None:
     """Valid perplexity of the first seed at each learning rate, a line for each row."""
     figure, axes = plt.subplots(figsize=(6.4, 3.2))
     rows = {}
-    for run in runs:
-        name, rate = run["name"].rsplit(", lr ", 1)
-        if run["configuration"]["seed"] == 0 and not name.endswith("bidirectional"):
-            rows.setdefault(name, {})[float(rate)] = run["valid"]["ppl"]
+    for name, found in at_rates(runs).items():
+        rows[name] = {rate: seeds[0]["valid"]["ppl"] for rate, seeds in found.items()}
     for name, found in sorted(rows.items(), key=lambda row: min(row[1].values())):
         axes.plot(*zip(*sorted(found.items()), strict=True), marker=".", label=name)
     ticks = sorted({rate for found in rows.values() for rate in found})
@@ -190,6 +198,29 @@ def draw_rates(runs: list[dict]) -> None:
     axes.minorticks_off()
     axes.legend(fontsize=7.5, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, "rates")
+
+
+def draw_learning(runs: list[dict]) -> None:
+    """Valid perplexity over tokens of each row of layers at its best rate, with a band of seeds."""
+    figure, axes = plt.subplots(figsize=(6.4, 3.2))
+    for name, found in at_rates(runs).items():
+        seeds = min(found.values(), key=lambda seeds: seeds[0]["valid"]["nats"])
+        if not name.startswith("tied, ") or name.count(", ") > 1:
+            continue
+        last = seeds[0]["curve"][-1]
+        tokens = seeds[0]["train_tokens"] * last["epoch"] / last["step"] / 1e6  # of a minibatch
+        steps = [point["step"] * tokens for point in seeds[0]["curve"]]
+        curves = [[math.exp(point["valid"]) for point in run["curve"]] for run in seeds]
+        points = list(zip(*curves, strict=True))
+        means = [statistics.mean(some) for some in points]
+        line = axes.plot(steps, means, marker=".", label=name.removeprefix("tied, "))[0]
+        axes.fill_between(
+            steps, list(map(min, points)), list(map(max, points)), color=line.get_color(),
+            alpha=0.2,
+        )
+    axes.set(xlabel="million tokens", ylabel="valid perplexity")
+    axes.legend(fontsize=7.5)
+    save(figure, "learning")
 
 
 def draw_context(models: dict[str, dict]) -> None:
@@ -213,6 +244,20 @@ def draw_context(models: dict[str, dict]) -> None:
     save(figure, "context")
 
 
+def draw_places(models: dict[str, dict]) -> None:
+    """Nats per token by position in the story, of the rows and the n-grams."""
+    figure, axes = plt.subplots(figsize=(6, 2.8))
+    for name, model in models.items():
+        points = [(row["from"], row["nats"]) for row in model["by_position"]]
+        axes.plot(*zip(*points, strict=True), marker=".", label=name)
+    begins = [row["from"] for row in next(iter(models.values()))["by_position"]]
+    axes.set(xscale="log", xlabel="position in the story", ylabel="nats per token")
+    axes.set_xticks(begins, labels=begins)
+    axes.minorticks_off()
+    axes.legend(fontsize=8)
+    save(figure, "places")
+
+
 def draw_all() -> None:
     """Draw all figures for which there are results."""
     runs = read_results(*GROUPS)
@@ -225,8 +270,10 @@ def draw_all() -> None:
     rows = read_results("rates")
     if rows:
         draw_rates(rows)
+        draw_learning(rows)
     for record in read_results("measures", name="context"):
         draw_context(record["models"])
+        draw_places(record["models"])
     timed = [run for run in runs if run["name"] in TITLES]
     if timed:
         draw_curves(timed, speeds, bench)

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Make hw04/report.pdf from the stored results: figures by figures.py, report.typ by Typst.
 
+The log of all trials, trials.csv, is made of them too.
+
     python make_report.py          # some seconds; experiments.py and measures/ make the results
     python make_report.py -check   # whether the PDF is made of the report and results of now
 
@@ -19,6 +21,7 @@ from backstage.files import atomic_write
 from backstage.parser import Parser
 from backstage.shell import guarded
 from plans import GROUPS, PLANS
+from trials import as_csv
 
 PDF = store.REPORT.parent / "report.pdf"
 MADE_OF = store.REPORT / "made_of.txt"
@@ -83,6 +86,7 @@ def make() -> None:
     pdf = typst.compile(store.REPORT / "report.typ", root=store.REPORT)
     atomic_write(PDF, lambda file: file.write(pdf))
     atomic_write(MADE_OF, lambda file: file.write(digests(pdf).encode()))
+    atomic_write(store.REPORT / "trials.csv", lambda file: file.write(as_csv().encode()))
     print(f"{PDF}: {PDF.stat().st_size / 1e3:.0f} kB")
 
 

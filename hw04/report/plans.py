@@ -93,14 +93,17 @@ def tried(added: str) -> Plan:
 
 
 def row(
-    name: str, flags: str, vectors: str = "-EDim 100", epochs: int = 2, kind: str = "untied", **more
+    name: str, flags: str, vectors: str = "-EDim 100", epochs: int = 2, kind: str = "untied",
+    train: int = ROW_CUT[0], **more,
 ) -> Plan:
     """A row of the comparison at best rates: 4,000 stories, 0.78 M tokens, twice.
 
     Its learning rate is searched by `rates.py`, so it is in no flag.
     """
     flags = f"{flags} -VSize 4000 -E {epochs} {vectors} -B 8"
-    return Plan("rates", f"{kind}, {name}", flags, 5, (0, 1, 2), ROW_CUT, **more)
+    minutes = 5 * epochs * train // (2 * ROW_CUT[0])
+    cut = train, ROW_CUT[1]
+    return Plan("rates", f"{kind}, {name}", flags, minutes, (0, 1, 2), cut, **more)
 
 
 def tied_row(name: str, flags: str, **more) -> Plan:
@@ -251,5 +254,9 @@ ROWS = [  # in the order of their importance
     row("backward", "-H 2 -N 256", backward=True),
     row("bidirectional", "-H 2 -N 256 -bidirectional"),
     *cells(),
+    *(  # how the loss falls with the number of stories
+        tied_row(f"lstm, {count} stories", "-H 2 -N 256", train=count)
+        for count in (1000, 2000, 8000, 16000)
+    ),
 ]
 GROUPS = tuple(dict.fromkeys(plan.group for plan in PLANS))  # each a folder of results/

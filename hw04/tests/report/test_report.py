@@ -1,16 +1,32 @@
 """The report that is in the tree is made of the results that are in the tree."""
 
+import csv
 import json
 import shutil
 
 import make_report
 import pytest
 import store
+import trials
 from plans import GROUPS, PLANS
 
 
 def test_the_report_is_made_of_the_results_that_are_there():
     assert make_report.differing() == [], "run make report"
+
+
+def test_the_log_of_all_trials_has_a_line_for_each_stored_training():
+    path = store.REPORT / "trials.csv"
+    assert path.read_text() == trials.as_csv(), "run make report"
+    rows = list(csv.DictReader(path.open()))
+    index = make_report.index()
+    searched = sum(len(search["trials"]) for search in store.read_results("searches"))
+    assert len(rows) == len(index["runs"]) + len(index["rows"]) + searched
+    strong = [row for row in rows if row["name"] == "strong"]
+    assert [(row["group"], row["seed"]) for row in strong] == [("main", "0"), ("main", "1")]
+    record = json.loads((store.RESULTS / "main" / "strong.1.json").read_text())
+    assert float(strong[1]["test_ppl"]) == pytest.approx(record["test"]["ppl"], abs=0.006)
+    assert strong[1]["date"] == record["machine"]["date"]
 
 
 @pytest.fixture
