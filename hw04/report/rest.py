@@ -24,6 +24,7 @@ REST = {
     "searches/lstm.json": "tuning.py lstm",
     "searches/feed-forward.json": "tuning.py feed-forward",
     "measures/repetition.json": "measures/repetition.py",
+    "measures/context.json": "measures/context.py",
     "measures/adapting.json": "measures/adapting.py -results RESULT",
     "analysis/tied-1-epoch.?.json": "measures/analysis.py 'tied, 1 epoch'",
     "analysis/handout-5-epochs.?.json": "measures/analysis.py 'handout, 5 epochs'",
