@@ -165,8 +165,10 @@ def test_the_textbook_trains_in_it(skeleton, tmp_path):
     done = run(folder, "code/lstlm.py", "-train", *corpora, *SMALL, "-a")
     assert done.returncode == 0, done.stderr
     assert "best valid loss" in done.stdout
-    for flags in (["-use"], ["-prompt", "-fpenalty", "0.5"], ["-evaluate", *corpora]):
-        done = run(folder, "code/lstlm.py", *flags, "-text", "the")
+    text = ["-text", "the"]
+    prompt = ["-prompt", "-fpenalty", "0.5"]
+    for flags in (["-use", *text], [*prompt, *text], ["-evaluate", *corpora]):
+        done = run(folder, "code/lstlm.py", *flags)
         assert done.returncode == 0, done.stderr
 
 

@@ -152,6 +152,7 @@ def test_the_table_and_a_story_fit(trained, use):
 def test_ctrl_c_clears_a_half_typed_line_and_leaves_on_an_empty_one(use):
     with use() as it:
         it.type("the half", until="half")
+        time.sleep(0.2)  # Python's readline misses a signal while it is busy with a letter
         assert "next:" not in it.type("\x03")
         assert "tokens: once upon a\r\nnext:   time\r\n" in it.type("once upon a\r")
         os.write(it.master, b"\x03")
