@@ -69,7 +69,7 @@ def test_the_reference_gets_all_points_in_the_first(grader):
 def test_the_reference_gets_all_points_in_the_second(grader, pack):
     path = pack("reference.zip", reference_hw4p1() | handed_in())
     result = grader.grade(read_submission(path))
-    assert points(result) == most(result)
+    assert points(result) == most(result), [test.output for test in result.tests]
     assert (result.score, result.max_score) == (100, 100)
 
 

@@ -60,6 +60,14 @@ class Terminal:
         os.write(self.master, text.encode())
         return self.read(until)
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C, once nothing else goes on.
+
+        Python's readline looks for signals while it waits for letters, and not before.
+        """
+        time.sleep(0.3)
+        os.write(self.master, b"\x03")
+
     def end(self) -> int:
         """Its exit status, once it has ended."""
         self.read()
@@ -152,10 +160,10 @@ def test_the_table_and_a_story_fit(trained, use):
 def test_ctrl_c_clears_a_half_typed_line_and_leaves_on_an_empty_one(use):
     with use() as it:
         it.type("the half", until="half")
-        time.sleep(0.2)  # Python's readline misses a signal while it is busy with a letter
-        assert "next:" not in it.type("\x03")
+        it.interrupt()
+        assert "next:" not in it.read("words> ")
         assert "tokens: once upon a\r\nnext:   time\r\n" in it.type("once upon a\r")
-        os.write(it.master, b"\x03")
+        it.interrupt()
         assert it.end() == 130
         assert "lstlm.py: interrupted" in it.text
 
