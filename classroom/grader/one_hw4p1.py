@@ -59,10 +59,13 @@ def fill_with(graded: str, files: dict[str, bytes]):
     student has in its folder.
     """
     with_folder = graded.startswith(f"{OWN}/")
+    # Here and not in `fill`, which runs in threads: two that call ast.parse at once fail at times
+    # in Python 3.11 (SystemError: AST constructor recursion depth mismatch).
+    reference = reference_without(graded)
 
     def fill(folder: Path) -> None:
         code = folder / "code"
-        for name, text in reference_without(graded).items():
+        for name, text in reference.items():
             put(code / name, text.encode())
         put(code / "config.yaml", (SOURCE / "config.yaml").read_bytes())
         for name, content in files.items():

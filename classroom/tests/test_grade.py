@@ -1,10 +1,12 @@
 """Grading: the reference gets all points, an empty skeleton none, a block costs its own points."""
 
+import ast
 import csv
 import io
 import json
 import re
 import shutil
+import threading
 from pathlib import Path
 from unittest import mock
 
@@ -71,6 +73,21 @@ def test_the_reference_gets_all_points_in_the_second(grader, pack):
     result = grader.grade(read_submission(path))
     assert points(result) == most(result), [test.output for test in result.tests]
     assert (result.score, result.max_score) == (100, 100)
+
+
+def test_only_one_thread_parses_programs(grader, pack, monkeypatch):
+    """Two at once fail at times in Python 3.11."""
+    threads = set()
+    parse = ast.parse
+
+    def recorded(*args, **kwargs):
+        threads.add(threading.current_thread())
+        return parse(*args, **kwargs)
+
+    monkeypatch.setattr(ast, "parse", recorded)
+    one_hw4p1.reference_without.cache_clear()
+    grader.grade(read_submission(pack("parsed.zip", reference_hw4p1() | handed_in())))
+    assert threads == {threading.current_thread()}
 
 
 def test_points_are_those_of_the_handouts(grader):
