@@ -9,7 +9,7 @@
 # make page   writes build/lstlm.html: the model that ships in one file, which any browser opens and runs
 # make report   makes hw04/report.pdf from the stored results; make experiments adds those that are missing (days of one
 #               core, less with a GPU; LSTLM_DATA=DIR: where tiny/, wiki/ and glove.6B/ are, if not in hw04/data)
-# make bench   measures both systems beside textbooks' loops: 20 minutes, with nothing else running (LSTLM_DATA=DIR as above)
+# make bench   measures both systems beside textbooks' loops: half an hour or more, with nothing else running (LSTLM_DATA=DIR as above)
 # make bench-short   measures what matters most, on the embedded stories: 3 minutes
 # make traces   writes hw04/code/traces.txt, the output of all modes, with the model there (LSTLM_DATA=DIR: where
 #               tiny/ is, if not in hw04/data; where it is not, the figures on it are kept; TRAIN_LOG=FILE: the trace

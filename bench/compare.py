@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure both systems beside textbook loops, in turn, and print tables in Markdown.
 
-    python bench/compare.py CORPUS                      # all: 15 minutes on 2 cores
+    python bench/compare.py CORPUS                      # all: half an hour or more on 2 cores
     python bench/compare.py CORPUS -short               # what is looked at every day: 2 minutes
     python bench/compare.py CORPUS -only training generation -rounds 5
     python bench/compare.py CORPUS -results bench/results/NAME.json   # from which tables.py makes
